@@ -1,0 +1,98 @@
+"""The state directory: its folders, and the file in which ``up`` keeps the ports it chose."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from pg_steadytext.cluster.account import Account
+from pg_steadytext.errors import ModelFailed, NotAllowed
+
+SOCKET_PATH_LIMIT = 107
+"""Bytes a Unix socket's path may have on Linux, less its closing zero."""
+
+LONGEST_SOCKET = len("/.s.PGSQL.65535")
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folders under one state directory; ``run`` may lie elsewhere when the path is too long for a socket."""
+
+    root: Path
+    run: Path
+
+    @classmethod
+    def at(cls, root: Path) -> Home:
+        """Lay out a home at ``root`` without creating anything."""
+        root = root.absolute()
+        run = root / "run"
+        if len(os.fsencode(run)) + LONGEST_SOCKET + 1 > SOCKET_PATH_LIMIT:
+            short = hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
+            run = Path(tempfile.gettempdir()) / f"pg_steadytext-{os.geteuid()}-{short}"
+            if len(os.fsencode(run)) + LONGEST_SOCKET + 1 > SOCKET_PATH_LIMIT:
+                run = Path("/tmp") / run.name  # noqa: S108 - the folder is created 0700 and its owner is checked
+        return cls(root, run)
+
+    @property
+    def data(self) -> Path:
+        """PostgreSQL's data directory."""
+        return self.root / "data"
+
+    @property
+    def log(self) -> Path:
+        """Where every process of this home writes its log."""
+        return self.root / "log"
+
+    @property
+    def models(self) -> Path:
+        """Where the model files are."""
+        return self.root / "models"
+
+    @property
+    def settings_file(self) -> Path:
+        """The ports and paths that ``up`` chose."""
+        return self.root / "settings.toml"
+
+    @property
+    def pgpass(self) -> Path:
+        """libpq's password file for this cluster's superuser."""
+        return self.root / "pgpass"
+
+    @property
+    def supervisor_socket(self) -> Path:
+        """The supervisor's control socket."""
+        return self.run / "supervisor.sock"
+
+    @property
+    def supervisor_lock(self) -> Path:
+        """Held locked by the one supervisor of this home."""
+        return self.run / "supervisor.lock"
+
+    def create(self, account: Account) -> None:
+        """Create the folders that are missing and give them to the account; refuse a run folder of somebody else's."""
+        for folder, mode in ((self.root, 0o755), (self.log, 0o750), (self.models, 0o755), (self.run, 0o700)):
+            _ensure_folder(folder, mode, account)
+
+
+def _ensure_folder(folder: Path, mode: int, account: Account) -> None:
+    try:
+        folder.mkdir(parents=True, mode=mode)
+    except FileExistsError:
+        status = folder.lstat()
+        if folder.is_symlink() and folder.is_dir():
+            return
+        if status.st_uid not in (account.uid, os.geteuid()):
+            raise NotAllowed(
+                f"{folder} belongs to user id {status.st_uid}, not to {account.name!r}",
+                hint="Remove it, or set STEADYTEXT_HOME to a folder of your own.",
+            ) from None
+    except OSError as error:
+        raise ModelFailed(
+            f"cannot create {folder}: {error.strerror}", hint="Set STEADYTEXT_HOME to a folder you can write to."
+        ) from error
+    else:
+        folder.chmod(mode)
+    account.own(folder)
