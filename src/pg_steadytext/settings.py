@@ -1,7 +1,7 @@
 """Where things are and which ports they use.
 
-One frozen value read from three places, the first that speaks wins: the environment, ``<home>/settings.toml`` (written by
-``pg-steadytext up``), the defaults below. Nothing here is read from the database: the daemon must start without one.
+One frozen value read from three places, the first that speaks wins: the environment, ``<home>/settings.toml``
+(written by ``pg-steadytext up``), the defaults below. Nothing here is read from the database: the daemon must start without one.
 """
 
 from __future__ import annotations
@@ -85,13 +85,13 @@ class Settings:
 
 
 def own_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return ``env`` without libpq's variables, so that a command on the private cluster never meets another server."""
+    """Return ``env`` without libpq's variables, which may lead to a server that is not ours."""
     env = os.environ if env is None else env
     return {name: value for name, value in env.items() if not name.startswith("PG")}
 
 
 def find_home(env: Mapping[str, str]) -> Path:
-    """Find the state directory: the environment, the pointer in this virtual environment, the checkout, the user's own."""
+    """Find the state directory: named, pointed to by this virtual environment, the checkout's, the user's."""
     if named := env.get("STEADYTEXT_HOME"):
         return Path(named).absolute()
     pointer = Path(sys.prefix) / HOME_POINTER
@@ -110,7 +110,9 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"{path} is not valid TOML: {error}", hint="Correct it, or remove it and run make up.") from error
+        raise InvalidArgument(
+            f"{path} is not valid TOML: {error}", hint="Correct it, or remove it and run make up."
+        ) from error
 
 
 def _table(written: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:

@@ -60,7 +60,11 @@ class Account:
         return {**env, "HOME": self.home, "USER": self.name, "LOGNAME": self.name}
 
     def run(
-        self, command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, timeout: float | None = None
+        self,
+        command: Sequence[str | Path],
+        *,
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as the account from ``/`` and return its result, whatever its exit status."""
         return subprocess.run(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,13 +27,11 @@ class Home:
     @classmethod
     def at(cls, root: Path) -> Home:
         """Lay out a home at ``root`` without creating anything."""
-        root = root.absolute()
+        root = root.resolve()
         run = root / "run"
         if len(os.fsencode(run)) + LONGEST_SOCKET + 1 > SOCKET_PATH_LIMIT:
             short = hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
-            run = Path(tempfile.gettempdir()) / f"pg_steadytext-{os.geteuid()}-{short}"
-            if len(os.fsencode(run)) + LONGEST_SOCKET + 1 > SOCKET_PATH_LIMIT:
-                run = Path("/tmp") / run.name  # noqa: S108 - the folder is created 0700 and its owner is checked
+            run = Path("/tmp") / f"pg_steadytext-{short}"  # noqa: S108 - created 0700, and its owner is checked
         return cls(root, run)
 
     @property
@@ -76,14 +74,24 @@ class Home:
         for folder, mode in ((self.root, 0o755), (self.log, 0o750), (self.models, 0o755), (self.run, 0o700)):
             _ensure_folder(folder, mode, account)
 
+    def remember(self, *, pg_port: int, daemon_port: int, metrics_port: int) -> None:
+        """Write the ports, and where the sockets are, to the settings file."""
+        text = (
+            "# Written by `pg-steadytext up`.\n\n"
+            f"[postgres]\nport = {pg_port}\nhost = {json.dumps(str(self.run))}\n\n"
+            f"[daemon]\nport = {daemon_port}\nmetrics_port = {metrics_port}\nrun_dir = {json.dumps(str(self.run))}\n"
+        )
+        if not self.settings_file.exists() or self.settings_file.read_text(encoding="utf-8") != text:
+            replacement = self.settings_file.with_suffix(".new")
+            replacement.write_text(text, encoding="utf-8")
+            replacement.replace(self.settings_file)
+
 
 def _ensure_folder(folder: Path, mode: int, account: Account) -> None:
     try:
         folder.mkdir(parents=True, mode=mode)
     except FileExistsError:
         status = folder.lstat()
-        if folder.is_symlink() and folder.is_dir():
-            return
         if status.st_uid not in (account.uid, os.geteuid()):
             raise NotAllowed(
                 f"{folder} belongs to user id {status.st_uid}, not to {account.name!r}",
@@ -91,7 +99,8 @@ def _ensure_folder(folder: Path, mode: int, account: Account) -> None:
             ) from None
     except OSError as error:
         raise ModelFailed(
-            f"cannot create {folder}: {error.strerror}", hint="Set STEADYTEXT_HOME to a folder you can write to."
+            f"cannot create {folder}: {error.strerror}",
+            hint="Set STEADYTEXT_HOME to a folder you can write to.",
         ) from error
     else:
         folder.chmod(mode)
