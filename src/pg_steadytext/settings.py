@@ -1,7 +1,8 @@
 """Where things are and which ports they use.
 
 One frozen value read from three places, the first that speaks wins: the environment, ``<home>/settings.toml``
-(written by ``pg-steadytext up``), the defaults below. Nothing here is read from the database: the daemon must start without one.
+(written by ``pg-steadytext up``), the defaults below. Nothing here is read from the database:
+the daemon must start without one.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class PrivateCluster:
         if not (self.home.data / "PG_VERSION").is_file():
             self._make()
         config.write(self.home, self.account, self.port, durable=self.durable, further=self.settings)
-        self._forget_reused_pid()
+        self._forget_dead_owner()
         if not ports.is_free(self.port):
             raise DaemonUnavailable(
                 f"port {self.port}, which this cluster uses, is taken by another process",
@@ -127,18 +127,20 @@ class PrivateCluster:
             file.write(text)
         self.account.own(path)
 
-    def _forget_reused_pid(self) -> None:
-        """Remove postmaster.pid when its number now belongs to an unrelated process.
+    def _forget_dead_owner(self) -> None:
+        """Remove the lock files of a server that died, when their number is not free.
 
-        PostgreSQL itself deals with a number that belongs to nobody, and checks for backends that outlived their
-        postmaster; only a reused number makes it refuse for good.
+        PostgreSQL itself deals with a number that belongs to nobody, and with backends that outlived their postmaster
+        (those still work in the data directory). It refuses for good when the number is a zombie's, or was given to an
+        unrelated process.
         """
-        pid_file = self.home.data / "postmaster.pid"
-        if not pid_file.is_file():
-            return
-        number = pid_file.read_text(encoding="utf-8").split("\n", 1)[0].strip()
-        if Path("/proc", number).is_dir() and not any(_works_in(self.home.data)):
-            pid_file.unlink()
+        socket_lock = self.home.run / f".s.PGSQL.{self.port}.lock"
+        for lock in (self.home.data / "postmaster.pid", socket_lock):
+            if not lock.is_file():
+                continue
+            number = lock.read_text(encoding="utf-8").split("\n", 1)[0].strip()
+            if Path("/proc", number).is_dir() and not any(_works_in(self.home.data)):
+                lock.unlink()
 
     def _pg_ctl(self, action: str, *arguments: str) -> None:
         self._run("pg_ctl", action, "-s", "-D", str(self.home.data), *arguments)
