@@ -1,0 +1,106 @@
+"""all-MiniLM-L6-v2 on onnxruntime: mean of the token vectors, scaled to unit length.
+
+A vector does not depend on its batch: padding is masked inside the model, and the mean is taken over the text's own
+tokens only, row by row, in the same order. Texts longer than the window are cut at it, as the model's authors do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from pg_steadytext.engines.protocol import Vectors
+from pg_steadytext.errors import ModelFailed
+
+MAX_ROWS = 32
+TOKEN_BUDGET = 4096
+
+Tokens = Sequence[int]
+
+
+class MiniLm:
+    """The loaded model. `context_length` is the window in tokens, the two special ones included."""
+
+    def __init__(
+        self, name: str, folder: Path, digest: str, *, dimensions: int, context: int, threads: int
+    ) -> None:
+        self.name = name
+        self.digest = digest
+        self.dimensions = dimensions
+        self.context_length = context
+        try:
+            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            self._session = onnxruntime.InferenceSession(
+                str(folder / "model.onnx"), session_options(threads), providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # tokenizers and onnxruntime raise nothing narrower
+            raise ModelFailed(f'model "{name}" could not be loaded from {folder}: {error}') from error
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(context)
+        self._inputs = {item.name for item in self._session.get_inputs()}
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """One unit-length float32 row a text, in input order."""
+        tokens = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+        vectors = np.empty((len(tokens), self.dimensions), dtype=np.float32)
+        for rows in batches_by_length([len(ids) for ids in tokens]):
+            self._embed_rows(tokens, rows, vectors)
+        return vectors
+
+    def _embed_rows(self, tokens: Sequence[Tokens], rows: Sequence[int], vectors: Vectors) -> None:
+        width = max(len(tokens[row]) for row in rows)
+        ids = np.zeros((len(rows), width), dtype=np.int64)
+        mask = np.zeros_like(ids)
+        for index, row in enumerate(rows):
+            ids[index, : len(tokens[row])] = tokens[row]
+            mask[index, : len(tokens[row])] = 1
+        hidden = self._run(ids, mask)
+        for index, row in enumerate(rows):
+            vectors[row] = unit_mean(hidden[index, : len(tokens[row])])
+
+    def _run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Vectors:
+        feed = {"input_ids": ids, "attention_mask": mask}
+        if "token_type_ids" in self._inputs:
+            feed["token_type_ids"] = np.zeros_like(ids)
+        try:
+            hidden: Vectors = self._session.run(None, feed)[0]
+        except Exception as error:  # onnxruntime raises nothing narrower
+            raise ModelFailed(f'model "{self.name}" failed: {error}') from error
+        return hidden
+
+    def close(self) -> None:
+        """Nothing to free: the session goes with the object."""
+
+
+def session_options(threads: int) -> Any:
+    """onnxruntime's options: `threads` inside an operator, operators one after the other."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return options
+
+
+def unit_mean(hidden: Vectors) -> Vectors:
+    """The mean of token vectors (tokens x dimensions), scaled to unit length."""
+    mean = hidden.sum(axis=0, dtype=np.float64)
+    unit: Vectors = (mean / np.sqrt(np.square(mean).sum())).astype(np.float32)
+    return unit
+
+
+def batches_by_length(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Row numbers in groups of like length: at most MAX_ROWS rows and TOKEN_BUDGET tokens, padding included."""
+    batch: list[int] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and (len(batch) == MAX_ROWS or (len(batch) + 1) * lengths[row] > TOKEN_BUDGET):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch

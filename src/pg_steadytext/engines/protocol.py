@@ -1,0 +1,84 @@
+"""What the daemon asks of an engine.
+
+Engines block; the daemon calls them from threads. A generator runs at most `slots` completions at a time and
+promises that the text of a request does not depend on what else runs beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+FinishReason = Literal["stop", "length"]
+Vectors = NDArray[np.float32]
+
+OnPiece = Callable[[str], bool]
+"""Called with each new piece of text (empty while the prompt is still being read); True stops the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Everything that decides the text of a completion, besides the model itself.
+
+    `stop` ends the text and is not part of it; None means that only the model's own end does.
+    `temperature` 0 is greedy. `thinking` lets models that can reason aloud do so.
+    """
+
+    text: str
+    max_tokens: int = 512
+    seed: int = 42
+    temperature: float = 0.0
+    stop: str | None = None
+    thinking: bool = False
+    logprobs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A finished text; `finish_reason` is "length" when max_tokens or the context window cut it off."""
+
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    logprobs: list[dict[str, Any]] | None = None
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """A loaded text model."""
+
+    name: str
+    digest: str
+    context_length: int
+    slots: int
+
+    def generate(self, prompt: Prompt, on_piece: OnPiece) -> Completion:
+        """Run one completion. Raises Cancelled once `on_piece` returned True, TextTooLong, ModelFailed."""
+        ...
+
+    def close(self) -> None:
+        """Free the model."""
+        ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """A loaded embedding model: texts in, unit vectors out, bit-equal alone or in any batch."""
+
+    name: str
+    digest: str
+    dimensions: int
+    context_length: int
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """One unit-length float32 row a text, in input order. Raises ModelFailed."""
+        ...
+
+    def close(self) -> None:
+        """Free the model."""
+        ...
