@@ -1,0 +1,38 @@
+"""The ``pg-steadytext`` command: one small module a sub-command, put together here."""
+
+from __future__ import annotations
+
+from importlib.metadata import version as installed_version
+from typing import Annotated
+
+import typer
+
+from pg_steadytext.cli import daemon, models
+from pg_steadytext.cli.supervise import supervise
+
+app = typer.Typer(
+    name="pg-steadytext",
+    help="Deterministic text generation and embeddings in PostgreSQL.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command()(supervise)
+app.add_typer(daemon.app, name="daemon")
+app.add_typer(models.app, name="models")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pg-steadytext {installed_version('pg-steadytext')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and leave.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Deterministic text generation and embeddings in PostgreSQL."""

@@ -1,0 +1,211 @@
+"""The supervisor: services come back, nothing is left behind, only one a home."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.daemon import SOURCES
+
+from pg_steadytext.cluster import control
+from pg_steadytext.cluster.account import Account
+from pg_steadytext.cluster.backoff import Backoff
+from pg_steadytext.cluster.children import dies_with_parent
+from pg_steadytext.cluster.home import Home
+from pg_steadytext.cluster.rotation import RotatingLog
+from pg_steadytext.errors import DaemonUnavailable
+
+SUPERVISE = """
+import sys
+from pathlib import Path
+from pg_steadytext.cluster.home import Home
+from pg_steadytext.cluster.supervisor import Supervisor
+Supervisor(Home.at(Path(sys.argv[1])), {"sleeper": ["sleep", "1000"], "failing": ["sh", "-c", "echo failed; exit 3"]},
+           {"PATH": "/usr/bin:/bin"}).run()
+"""
+
+
+def eventually(holds: Callable[[], Any], seconds: float = 5.0) -> Any:
+    """Wait until ``holds()`` is true and return it."""
+    give_up = time.monotonic() + seconds
+    while not (value := holds()):
+        assert time.monotonic() < give_up, "did not come to hold in time"
+        time.sleep(0.01)
+    return value
+
+
+def alive(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        return Path("/proc", str(pid), "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+class Supervised:
+    """A supervisor process of a sleeping and a failing service."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.process = self.spawn()
+        eventually(home.supervisor_socket.exists)
+
+    def spawn(self) -> subprocess.Popen[str]:
+        """Start one more supervisor on the same home."""
+        return subprocess.Popen(
+            [sys.executable, "-c", SUPERVISE, str(self.home.root)],
+            env={**os.environ, "PYTHONPATH": str(SOURCES)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=dies_with_parent(),
+        )
+
+    def ask(self, command: str, service: str | None = None) -> dict[str, Any]:
+        """Send a command and return the services."""
+        services: dict[str, Any] = control.ask(self.home.supervisor_socket, command, service)["services"]
+        return services
+
+    def sleeper(self) -> int | None:
+        """Return the sleeping service's process id."""
+        pid: int | None = self.ask("status")["sleeper"]["pid"]
+        return pid
+
+
+@pytest.fixture
+def supervised(tmp_path: Path) -> Iterator[Supervised]:
+    """A running supervisor, ended afterwards."""
+    home = Home.at(tmp_path)
+    home.create(Account.service() if os.geteuid() else Account("root", 0, 0, "/root"))
+    running = Supervised(home)
+    yield running
+    running.process.kill()
+    running.process.communicate()
+
+
+def test_a_killed_service_is_back_within_a_second(supervised: Supervised) -> None:
+    first = eventually(supervised.sleeper)
+    began = time.monotonic()
+    os.kill(first, signal.SIGKILL)
+    eventually(lambda: supervised.sleeper() not in (first, None))
+    assert time.monotonic() - began < 1.0
+    told = supervised.ask("status")["sleeper"]
+    assert told["state"] == "running"
+    assert told["restarts"] == 1
+    assert told["last_exit"] == "signal SIGKILL"
+
+
+def test_a_service_that_keeps_failing_is_tried_less_and_less_often(supervised: Supervised) -> None:
+    time.sleep(1.5)
+    told = supervised.ask("status")["failing"]
+    assert told["last_exit"] == "exit status 3"
+    assert 2 <= told["restarts"] <= 5
+    assert "failed" in (supervised.home.log / "failing.log").read_text()
+
+
+def test_a_second_supervisor_of_the_same_home_refuses(supervised: Supervised) -> None:
+    second = supervised.spawn()
+    _, said = second.communicate(timeout=10)
+    assert second.returncode != 0
+    assert f"another supervisor (pid {supervised.process.pid})" in said
+    assert supervised.sleeper() is not None
+
+
+def test_nothing_is_left_when_the_supervisor_is_killed(supervised: Supervised) -> None:
+    sleeper = eventually(supervised.sleeper)
+    supervised.process.kill()
+    eventually(lambda: not alive(sleeper), 2.0)
+
+
+def test_a_new_supervisor_takes_over_what_a_killed_one_left(supervised: Supervised) -> None:
+    supervised.process.kill()
+    supervised.process.communicate()
+    with pytest.raises(DaemonUnavailable, match="does not answer"):
+        supervised.ask("status")
+    supervised.process = supervised.spawn()
+
+    def answers() -> bool:
+        try:
+            return supervised.sleeper() is not None
+        except DaemonUnavailable:
+            return False
+
+    eventually(answers)
+
+
+def test_sigterm_ends_everything(supervised: Supervised) -> None:
+    sleeper = eventually(supervised.sleeper)
+    supervised.process.terminate()
+    assert supervised.process.wait(10) == 0
+    assert not alive(sleeper)
+    assert not supervised.home.supervisor_socket.exists()
+
+
+def test_services_stop_start_and_restart_on_command(supervised: Supervised) -> None:
+    first = eventually(supervised.sleeper)
+    supervised.ask("stop", "sleeper")
+    eventually(lambda: supervised.ask("status")["sleeper"]["state"] == "stopped")
+    assert not alive(first)
+    second = supervised.ask("start", "sleeper")["sleeper"]["pid"]
+    assert supervised.ask("start", "sleeper")["sleeper"]["pid"] == second
+    supervised.ask("restart", "sleeper")
+    third = eventually(lambda: supervised.sleeper() not in (None, second) and supervised.sleeper())
+    assert alive(third)
+    assert not alive(second)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"nonsense\n", b"[]\n", b"\xff\n", b'{"command": "explode"}\n', b'{"command": "stop", "service": "postgres"}\n'],
+)
+def test_a_request_that_makes_no_sense_gets_an_error(supervised: Supervised, line: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(5)
+        client.connect(str(supervised.home.supervisor_socket))
+        client.sendall(line)
+        answer = json.loads(client.recv(4096))
+    assert answer["ok"] is False
+    assert answer["error"]
+
+
+def test_silent_and_endless_clients_disturb_nobody(supervised: Supervised) -> None:
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(20)]
+    for client in clients:
+        client.connect(str(supervised.home.supervisor_socket))
+    clients[0].sendall(b"x" * 10_000)
+    assert supervised.sleeper() is not None
+    for client in clients:
+        client.close()
+
+
+def test_only_owner_and_group_may_command(supervised: Supervised) -> None:
+    assert supervised.home.supervisor_socket.stat().st_mode & 0o777 == 0o660
+    assert supervised.home.run.stat().st_mode & 0o777 == 0o700
+
+
+def test_pauses_double_up_to_the_longest_and_start_over_after_a_good_run() -> None:
+    backoff = Backoff(first=0.1, longest=1.0, stable=30.0)
+    assert [backoff.after(0) for _ in range(6)] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    assert backoff.after(31) == 0.1
+    assert backoff.after(0) == 0.2
+
+
+def test_a_full_log_is_rotated_at_a_lines_end_and_old_ones_go(tmp_path: Path) -> None:
+    log = RotatingLog(tmp_path / "service.log", limit=10, kept=2)
+    for part in (b"1234567890", b"end\n", b"second line\n", b"third line.\n", b"rest\n"):
+        log.write(part)
+    log.close()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        "service.log": b"rest\n",
+        "service.log.1": b"third line.\n",
+        "service.log.2": b"second line\n",
+    }
