@@ -1,0 +1,1 @@
+"""The model daemon: wire protocol, scheduler, server and client."""
