@@ -1,0 +1,48 @@
+# make up     from a fresh Debian or Ubuntu to a running PostgreSQL with models    make test   everything CI runs
+PYTHON ?= python3
+BOOTSTRAP = PYTHONPATH=scripts PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m bootstrap
+BIN = .venv/bin
+
+.PHONY: help up down status doctor prepare test lint bench clean
+.DEFAULT_GOAL := help
+
+help: ## show this
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "error: $(PYTHON) is missing or older than 3.11" >&2; \
+	  echo "hint:  install a newer one, or name it: make PYTHON=/usr/bin/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+
+prepare: python ## install what is missing (packages, pgvector, .venv, extension, models)
+	@$(BOOTSTRAP)
+
+up: python ## prepare, then start PostgreSQL, daemon and worker, and show them working
+	@$(BOOTSTRAP) up
+
+down: ## stop everything that make up started
+	@if [ -x $(BIN)/pg-steadytext ]; then $(BIN)/pg-steadytext down; else echo "nothing is installed here"; fi
+
+status: ## tell what runs
+	@$(BIN)/pg-steadytext status
+
+doctor: ## find out what is wrong
+	@$(BIN)/pg-steadytext doctor
+
+lint: prepare ## ruff, mypy --strict, import contracts, PostgreSQL's own checks of the SQL
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_sql.py
+
+test: lint ## lint, then every test, pgTAP included
+	$(BIN)/pytest
+
+bench: prepare ## run every benchmark and print one table
+	$(BIN)/pg-steadytext bench
+
+clean: down ## stop, and remove the environment and all state: the cluster's data too
+	@for link in .venv .local; do if [ -L $$link ]; then rm -rf "$$(readlink -f $$link)"; rmdir "$$(dirname "$$(readlink -m $$link)")" 2>/dev/null || true; fi; rm -rf $$link; done
+	@if [ -d extension ]; then $(MAKE) -C extension clean >/dev/null 2>&1 || true; fi
+	@rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,119 @@
+"""The distribution's packages: which are missing, which PostgreSQL it offers, and their installation."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from bootstrap.console import CannotGoOnError, say, step
+from bootstrap.system import output, root_prefix, run
+
+OLDEST_MAJOR = 14
+TOOLS = ("gcc", "make", "python3-venv", "python3-zmq", "libtap-parser-sourcehandler-pgtap-perl")
+NO_MAIN_CLUSTER = Path("/etc/postgresql-common/createcluster.d/zz-pg-steadytext.conf")
+NETWORK = "Check the network and apt's sources (apt-get update shows what is wrong), then run make again."
+QUIET = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1"}
+
+
+def require_apt() -> None:
+    """Refuse a system without apt."""
+    if not shutil.which("apt-get") or not shutil.which("dpkg-query"):
+        raise CannotGoOnError(
+            "this is no Debian or Ubuntu: there is no apt-get",
+            "docs/install.md says how to install into an existing PostgreSQL on another system.",
+        )
+
+
+def missing(names: Iterable[str]) -> list[str]:
+    """Return the packages that are not installed."""
+    asked = list(names)
+    listed = output(
+        ["sh", "-c", 'dpkg-query -W -f "\\${Package} \\${db:Status-Status}\\n" "$@" 2>/dev/null || true', "sh", *asked]
+    )
+    present = {line.split()[0] for line in listed.splitlines() if line.endswith(" installed")}
+    return [name for name in asked if name not in present]
+
+
+def offered(pattern: str) -> list[str]:
+    """Return the names of the packages with an installation candidate that match a pattern whole."""
+    prefix = re.match(r"[a-z0-9-]*", pattern)
+    names = output(["apt-cache", "pkgnames", prefix.group() if prefix else ""]).split()
+    return [name for name in names if re.fullmatch(pattern, name) and has_candidate(name)]
+
+
+def has_candidate(name: str) -> bool:
+    """Tell whether apt would know what to install."""
+    found = re.search(r"Candidate: (\S+)", output(["apt-cache", "policy", name]))
+    return found is not None and found.group(1) != "(none)"
+
+
+def server_packages(major: int) -> list[str]:
+    """Return the packages of one PostgreSQL major version that are needed."""
+    return [
+        f"postgresql-{major}",
+        f"postgresql-plpython3-{major}",
+        f"postgresql-server-dev-{major}",
+        f"postgresql-{major}-pgtap",
+    ]
+
+
+def choose_major() -> int:
+    """Pick PostgreSQL's major version: the newest installed one, else the newest the system offers."""
+    installed = [
+        int(path.parent.parent.name)
+        for path in Path("/usr/lib/postgresql").glob("*/bin/postgres")
+        if path.parent.parent.name.isdigit()
+    ]
+    majors = [major for major in installed if major >= OLDEST_MAJOR] or _offered_majors()
+    if not majors:
+        update()
+        majors = _offered_majors()
+    if not majors:
+        raise CannotGoOnError(f"the system offers no PostgreSQL of version {OLDEST_MAJOR} or later", NETWORK)
+    return max(majors)
+
+
+def _offered_majors() -> list[int]:
+    majors = [int(name.rsplit("-", 1)[1]) for name in offered(r"postgresql-\d+")]
+    return [m for m in majors if m >= OLDEST_MAJOR and has_candidate(f"postgresql-plpython3-{m}")]
+
+
+def update() -> None:
+    """Fetch apt's lists; a repository that does not answer is not an error while the rest has what is needed."""
+    with step("Fetching the lists of packages"):
+        try:
+            run(["apt-get", "update", "-q"], as_root=True, env=QUIET, remedy=NETWORK)
+        except CannotGoOnError as error:
+            say(f"    apt-get update: {str(error).splitlines()[-1]}")
+
+
+def install(names: list[str]) -> None:
+    """Install packages without a question, and without PostgreSQL's packages starting a server of their own."""
+    root_prefix()
+    if not all(has_candidate(name) for name in names):
+        update()
+    unknown = [name for name in names if not has_candidate(name)]
+    if unknown:
+        raise CannotGoOnError(f"apt offers no package {', '.join(unknown)}", NETWORK)
+    with step(f"Installing {', '.join(names)}"), _no_main_cluster():
+        command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *names]
+        try:
+            run(command, as_root=True, env=QUIET, remedy=NETWORK)
+        except CannotGoOnError:
+            update()
+            run(command, as_root=True, env=QUIET, remedy=NETWORK)
+
+
+@contextlib.contextmanager
+def _no_main_cluster() -> Iterator[None]:
+    """Have the packages make no cluster "main" while we install them; the switch is taken back afterwards."""
+    run(["mkdir", "-p", NO_MAIN_CLUSTER.parent], as_root=True, remedy="Is /etc writable?")
+    script = f'echo "create_main_cluster = false" > {NO_MAIN_CLUSTER}'
+    run(["sh", "-c", script], as_root=True, remedy="Is /etc writable?")
+    try:
+        yield
+    finally:
+        run(["rm", "-f", NO_MAIN_CLUSTER], as_root=True, remedy=f"Remove {NO_MAIN_CLUSTER} by hand.")
