@@ -1,0 +1,71 @@
+"""Adding a file of one's own to the catalogue of this machine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from pg_steadytext.engines.catalogue import Catalogue, Kind, Model, ModelFile, record_model
+from pg_steadytext.engines.gguf import read_header
+from pg_steadytext.engines.sources import Progress, copy_in, no_progress
+from pg_steadytext.errors import InvalidArgument, ModelFailed
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+MAX_CONTEXT = 32_768
+TRIAL_SECONDS = 600
+
+
+def add_gguf(
+    file: Path,
+    model_dir: Path,
+    *,
+    name: str | None = None,
+    kind: Kind = "generation",
+    context: int | None = None,
+    pooling: str | None = None,
+    licence: str = "unknown",
+    progress: Progress = no_progress,
+) -> Model:
+    """Check a GGUF file, load it on trial, copy it to the model folder and record it. Raises InvalidArgument, ModelFailed."""
+    header = read_header(file)
+    chosen = name or re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("-.")
+    if not NAME.fullmatch(chosen):
+        raise InvalidArgument(
+            f'"{chosen}" cannot be a model name: lower-case letters, digits, dot, dash and underscore, at most 63',
+            hint="give one with --name",
+        )
+    shipped = Catalogue.load(model_dir).models.get(chosen)
+    if shipped is not None and shipped.weights.source is not None:
+        raise InvalidArgument(f'"{chosen}" is a model of the shipped catalogue', hint="give another name with --name")
+    if kind == "embedding" and pooling not in (None, "mean", "cls", "last"):
+        raise InvalidArgument(f"pooling must be mean, cls or last, not {pooling}")
+    trial_load(file, pooling=(pooling or "mean") if kind == "embedding" else None)
+    target = model_dir / chosen / file.name
+    model = Model(
+        name=chosen,
+        kind=kind,
+        engine="llama",
+        context=context or min(header.context_length or MAX_CONTEXT, MAX_CONTEXT),
+        licence=licence,
+        files=(ModelFile(file.name, copy_in(file, target, progress)),),
+        dimensions=header.embedding_length if kind == "embedding" else None,
+        pooling=(pooling or "mean") if kind == "embedding" else None,
+    )
+    record_model(model_dir, model)
+    return model
+
+
+def trial_load(file: Path, *, pooling: str | None = None) -> None:
+    """Load a file in a process of its own, since llama.cpp ends the process on some damaged files. Raises ModelFailed."""
+    command = [sys.executable, "-m", "pg_steadytext.engines.trial", str(file), *([pooling] if pooling else [])]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TRIAL_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise ModelFailed(f"{file} did not load within {TRIAL_SECONDS} seconds") from None
+    if done.returncode != 0:
+        why = done.stderr.strip().splitlines()[-1:] or [f"the process ended with {done.returncode}"]
+        raise ModelFailed(
+            f"llama.cpp cannot use {file}: {why[0][:300]}", hint="the file may be damaged or of an unsupported architecture"
+        )
