@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version as installed_version
 from typing import Annotated
 
 import typer
 
+from pg_steadytext import __version__
 from pg_steadytext.cli import daemon, models
+from pg_steadytext.cli.bench import bench
+from pg_steadytext.cli.status import env, status
 from pg_steadytext.cli.supervise import supervise
+from pg_steadytext.cli.up import down, up
+from pg_steadytext.cli.worker import worker
 
 app = typer.Typer(
     name="pg-steadytext",
@@ -18,14 +22,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command()(supervise)
+for command in (up, down, status, env, supervise, worker, bench):
+    app.command()(command)
 app.add_typer(daemon.app, name="daemon")
 app.add_typer(models.app, name="models")
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"pg-steadytext {installed_version('pg-steadytext')}")
+        typer.echo(f"pg-steadytext {__version__}")
         raise typer.Exit
 
 

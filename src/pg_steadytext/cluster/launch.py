@@ -25,6 +25,12 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "pg_steadytext.cli", *arguments]
 
 
+def script() -> str:
+    """Return what a person types for ``pg-steadytext`` in this environment."""
+    path = Path(sys.prefix) / "bin" / "pg-steadytext"
+    return str(path) if path.is_file() else "pg-steadytext"
+
+
 def service_commands() -> dict[str, list[str]]:
     """Return what a supervisor runs: the daemon and the worker."""
     return {"daemon": command("daemon", "run"), "worker": command("worker")}

@@ -1,0 +1,94 @@
+"""``pg-steadytext up`` and ``down``: the whole installation, started and shown, stopped."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from pg_steadytext.cli import demo
+from pg_steadytext.cli.console import console, speaks_plainly, step
+from pg_steadytext.cluster import launch
+from pg_steadytext.cluster.installation import Installation
+from pg_steadytext.daemon.client import DaemonClient
+from pg_steadytext.errors import DaemonUnavailable, SteadyTextError
+
+DAEMON_SECONDS = 120.0
+POLL_SECONDS = 0.1
+SEARCH_SHOWN = "SELECT body FROM steadytext_demo.notes ORDER BY embedding <=> steadytext_embed('{}') LIMIT 3;"
+
+
+@speaks_plainly
+def up(
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="PostgreSQL's port.")] = None,
+    daemon_port: Annotated[int | None, typer.Option(min=1, max=65535, help="The daemon's port.")] = None,
+    show: Annotated[bool, typer.Option("--demo/--no-demo", help="Show an answer and a search.")] = True,
+) -> None:
+    """Start PostgreSQL, the daemon and the worker, and show them working; what already runs is left as it is."""
+    here = Installation.prepare(pg_port=port, daemon_port=daemon_port)
+    with step(f"PostgreSQL {here.cluster.binaries.major} on port {here.cluster.port}"):
+        here.cluster.start()
+    with step(f"database {here.database} with extension pg_steadytext"):
+        here.ensure_database()
+        here.ensure_extension()
+        here.configure_database()
+    with step(f"supervisor, daemon on port {here.settings.daemon_port}, worker"):
+        launch.start(here.home, here.account)
+        _wait_for_daemon(here)
+        here.sync_models()
+    if show:
+        _show(here)
+    _say_how_to_connect()
+
+
+@speaks_plainly
+def down() -> None:
+    """Stop the worker, the daemon, the supervisor and PostgreSQL."""
+    here = Installation.load()
+    with step("supervisor, daemon, worker"):
+        supervised = launch.stop(here.home)
+    with step("PostgreSQL"):
+        served = here.cluster.stop()
+    console.print("stopped" if supervised or served else "nothing was running")
+
+
+def _wait_for_daemon(here: Installation) -> None:
+    give_up = time.monotonic() + DAEMON_SECONDS
+    with DaemonClient(here.settings.daemon_endpoint, connect_ms=500) as daemon:
+        while True:
+            try:
+                daemon.ping(timeout_ms=1000)
+            except SteadyTextError as error:
+                if time.monotonic() >= give_up:
+                    raise DaemonUnavailable(
+                        f"the daemon did not answer within {DAEMON_SECONDS:.0f} s: {error.message}",
+                        hint=f"Its log is {here.home.log / 'daemon.log'}; pg-steadytext doctor looks for the cause.",
+                    ) from error
+                time.sleep(POLL_SECONDS)
+            else:
+                return
+
+
+def _show(here: Installation) -> None:
+    with here.cluster.connect(here.database) as connection:
+        answer = demo.answer(connection)
+        demo.prepare(connection)
+        found = demo.search(connection)
+        index = demo.index_used(connection)
+    console.print(f"\n[bold]SELECT steadytext_generate('{demo.PROMPT}');[/bold]")
+    console.print(f"  {answer.rows[0].strip()}", style="cyan", markup=False)
+    console.print(_times(answer))
+    console.print(f"\n[bold]{SEARCH_SHOWN.format(demo.QUERY)}[/bold]", soft_wrap=True)
+    for body in found.rows:
+        console.print(f"  {body}", style="cyan", markup=False)
+    console.print(f"{_times(found)}; plan: {index or 'without the index'}")
+
+
+def _times(shown: demo.Shown) -> str:
+    return f"  by the model {shown.cold * 1000:,.1f} ms, from the cache {shown.cached * 1000:,.2f} ms"
+
+
+def _say_how_to_connect() -> None:
+    command = f"{launch.script()} env"
+    console.print("\nConnect:", f'  eval "$({command})" && psql', sep="\n", markup=False, soft_wrap=True)

@@ -1,0 +1,142 @@
+"""A home with everything in it: the server on its port, the database with the extension, the supervisor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from pg_steadytext import statements
+from pg_steadytext.cluster import binaries, launch, ports
+from pg_steadytext.cluster.account import Account
+from pg_steadytext.cluster.home import Home
+from pg_steadytext.cluster.postgres import PrivateCluster
+from pg_steadytext.errors import DaemonUnavailable, ModelFailed
+from pg_steadytext.settings import (
+    DEFAULT_DAEMON_PORT,
+    DEFAULT_DATABASE,
+    DEFAULT_PG_PORT,
+    Settings,
+    own_environment,
+)
+
+SQL = statements.load("pg_steadytext.cluster", "sql/provision.sql")
+PORTS_TO_TRY = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """One home, its account, its settings and its server."""
+
+    home: Home
+    account: Account
+    settings: Settings
+    cluster: PrivateCluster
+
+    @classmethod
+    def load(cls, env: Mapping[str, str] | None = None) -> Installation:
+        """Read the home's settings; libpq's variables are ignored, since they may name somebody else's server."""
+        settings = Settings.load(own_environment(env))
+        home, account = Home.at(settings.home), Account.service()
+        return cls(home, account, settings, PrivateCluster(home, account, binaries.choose(home.data), settings.pg_port))
+
+    @classmethod
+    def prepare(cls, *, pg_port: int | None = None, daemon_port: int | None = None) -> Installation:
+        """Create the home if needed and settle its ports: those asked for, those it has, else free ones.
+
+        Raises ``DaemonUnavailable`` when a port that was asked for, or that the home has, is taken by somebody else.
+        """
+        found = cls.load()
+        found.home.create(found.account)
+        chosen = _settle_ports(found, pg_port, daemon_port)
+        if found.cluster.pid() is not None and chosen["pg_port"] != found.cluster.port:
+            found.cluster.stop()
+        if daemon_port not in (None, found.settings.daemon_port):
+            launch.stop(found.home)
+        found.home.remember(**chosen)
+        return cls.load()
+
+    @property
+    def database(self) -> str:
+        """The name of the database with the extension."""
+        return DEFAULT_DATABASE
+
+    def ensure_database(self) -> None:
+        """Create the database unless it is there."""
+        with self.cluster.connect() as connection:
+            row = connection.execute(SQL["database_exists"], {"name": self.database}).fetchone()
+            if row is not None and not row[0]:
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(self.database)))
+
+    def ensure_extension(self) -> str:
+        """Create the extension, or update it to the version that is installed on this machine; return that version."""
+        with self.cluster.connect(self.database) as connection:
+            row = connection.execute(SQL["extension_versions"]).fetchone()
+            if row is None:
+                raise ModelFailed(
+                    f"PostgreSQL {self.cluster.binaries.major} has no extension pg_steadytext to create",
+                    hint=f"make -C extension install PG_CONFIG={self.cluster.binaries.program('pg_config')}",
+                )
+            installed, offered = row
+            if installed is None:
+                connection.execute(SQL["create_extension"])
+            elif installed != offered:
+                connection.execute(SQL["update_extension"])
+            return str(offered)
+
+    def configure_database(self) -> None:
+        """Tell the extension where this home's daemon is."""
+        wanted = {"daemon_host": self.settings.daemon_host, "daemon_port": str(self.settings.daemon_port)}
+        with self.cluster.connect(self.database) as connection:
+            for key, value in wanted.items():
+                connection.execute(SQL["set_config"], {"key": key, "value": value})
+
+    def sync_models(self) -> None:
+        """Have the database ask the daemon for its models."""
+        with self.cluster.connect(self.database) as connection:
+            connection.execute(SQL["sync_models"])
+
+    def client_environment(self) -> dict[str, str]:
+        """Return the variables that lead libpq's clients, and ours, to this installation."""
+        return {
+            **self.cluster.client_environment(self.database),
+            "STEADYTEXT_HOME": str(self.home.root),
+            "STEADYTEXT_DAEMON_HOST": self.settings.daemon_host,
+            "STEADYTEXT_DAEMON_PORT": str(self.settings.daemon_port),
+        }
+
+
+def _settle_ports(found: Installation, pg_port: int | None, daemon_port: int | None) -> dict[str, int]:
+    settled = found.home.settings_file.exists()
+    server_runs = found.cluster.pid() is not None
+    supervised = launch.pid(found.home) is not None
+    has = found.settings
+    taken: set[int] = set()
+
+    def settle(asked: int | None, has: int, default: int, option: str, ours: bool) -> int:
+        if asked is None and not settled:
+            port = ports.choose(_near(default), taken)
+        else:
+            port = has if asked is None else asked
+            if not (ours and port == has) and not ports.is_free(port):
+                raise DaemonUnavailable(
+                    f"port {port} is taken by another process",
+                    hint=f"Stop that process, or choose another port: pg-steadytext up {option} {ports.choose(())}",
+                )
+        taken.add(port)
+        return port
+
+    asked_by_environment = os.environ.get("STEADYTEXT_DAEMON_PORT")
+    if daemon_port is None and asked_by_environment and not settled:
+        daemon_port = has.daemon_port
+    return {
+        "pg_port": settle(pg_port, has.pg_port, DEFAULT_PG_PORT, "--port", server_runs),
+        "daemon_port": settle(daemon_port, has.daemon_port, DEFAULT_DAEMON_PORT, "--daemon-port", supervised),
+        "metrics_port": has.metrics_port if supervised and settled else ports.choose(_near(has.metrics_port), taken),
+    }
+
+
+def _near(port: int) -> range:
+    return range(port, min(port + PORTS_TO_TRY, 65536))

@@ -1,0 +1,25 @@
+-- name: extension_is_there
+SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'pg_steadytext') AS there;
+
+-- name: fold_hits
+-- Hits are appended to a log when they happen; this adds them to the entries' counters.
+SELECT _steadytext_cache_fold();
+
+-- name: evict
+SELECT steadytext_cache_scheduled_eviction();
+
+-- name: sync_models
+-- A daemon that has just started may have other models, or other weights, than the database knows of.
+SELECT steadytext_models_sync();
+
+-- name: daemon_is_healthy
+INSERT INTO steadytext_daemon_health AS known
+       (daemon_id, endpoint, last_heartbeat, status, version)
+VALUES (%(daemon_id)s, %(endpoint)s, pg_catalog.now(), 'healthy', %(version)s)
+ON CONFLICT (daemon_id) DO UPDATE
+   SET endpoint = excluded.endpoint, last_heartbeat = excluded.last_heartbeat, status = excluded.status,
+       version = excluded.version;
+
+-- name: daemon_is_unhealthy
+-- The heartbeat stays what it was: the moment the daemon was last seen alive.
+UPDATE steadytext_daemon_health SET status = 'unhealthy' WHERE daemon_id = %(daemon_id)s AND status <> 'unhealthy';
