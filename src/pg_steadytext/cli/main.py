@@ -9,6 +9,7 @@ import typer
 from pg_steadytext import __version__
 from pg_steadytext.cli import daemon, models
 from pg_steadytext.cli.bench import bench
+from pg_steadytext.cli.doctor import doctor
 from pg_steadytext.cli.status import env, status
 from pg_steadytext.cli.supervise import supervise
 from pg_steadytext.cli.up import down, up
@@ -22,7 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (up, down, status, env, supervise, worker, bench):
+for command in (up, down, status, env, doctor, supervise, worker, bench):
     app.command()(command)
 app.add_typer(daemon.app, name="daemon")
 app.add_typer(models.app, name="models")

@@ -1,0 +1,95 @@
+"""The doctor's look beside PostgreSQL: Python packages, disk, models, supervisor, daemon."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
+
+from pg_steadytext import __version__
+from pg_steadytext.cli.diagnosis import Finding
+from pg_steadytext.cluster import control, ports
+from pg_steadytext.cluster.installation import Installation
+from pg_steadytext.daemon.client import DaemonClient
+from pg_steadytext.engines.catalogue import Catalogue
+from pg_steadytext.engines.digests import verify
+from pg_steadytext.errors import SteadyTextError
+
+PACKAGES = ("httpx", "huggingface_hub", "numpy", "onnxruntime", "orjson", "prometheus_client", "psycopg", "tokenizers",
+            "xllamacpp", "zmq")  # fmt: skip
+LEAST_FREE = 500_000_000
+
+
+def packages(_here: Installation) -> Iterator[Finding]:
+    """Are the Python packages here that the daemon and the worker import?"""
+    absent = [name for name in PACKAGES if find_spec(name) is None]
+    yield Finding(
+        "Python packages",
+        f"missing: {', '.join(absent)}" if absent else f"{len(PACKAGES)} of {len(PACKAGES)}",
+        "pip install 'pg-steadytext[engines]' (make up does)" if absent else None,
+    )
+
+
+def disk(here: Installation) -> Iterator[Finding]:
+    """Is there room for the write-ahead log and the cache?"""
+    folder = here.home.root if here.home.root.exists() else here.home.root.parent
+    free = shutil.disk_usage(folder).free
+    tight = free < LEAST_FREE
+    yield Finding("disk", f"{free // 1_000_000} MB free at {folder}", "Make room on that disk." if tight else None)
+
+
+def models(here: Installation) -> Iterator[Finding]:
+    """Are the default models' files here, and are they what the catalogue says?"""
+    catalogue = Catalogue.load(here.settings.model_dir)
+    for model in (catalogue.default("generation"), catalogue.default("embedding")):
+        try:
+            digest = verify(model, here.settings.model_dir, rehash=True)
+        except SteadyTextError as error:
+            yield Finding(f"model {model.name}", error.message, error.hint or f"pg-steadytext models pull {model.name}")
+        else:
+            yield Finding(f"model {model.name}", f"sha256 {digest[:16]}…")
+
+
+def supervisor(here: Installation) -> Iterator[Finding]:
+    """Does the supervisor answer, and do its services stay up?"""
+    services: dict[str, dict[str, Any]] = control.ask(here.home.supervisor_socket, "status")["services"]
+    yield Finding("supervisor", "answers")
+    for name, told in services.items():
+        log = here.home.log / f"{name}.log"
+        detail = f"{told['state']}, {told['restarts']} restarts" + (
+            f", last end: {told['last_exit']}" if told["last_exit"] else ""
+        )
+        subject = f"service {name}"
+        if told["state"] == "running":
+            yield Finding(subject, detail)
+        elif told["state"] == "stopped":
+            yield Finding(subject, "was stopped on command", "make up starts it again.")
+        else:
+            yield Finding(subject, detail, f"It does not stay up; {log} says why.")
+
+
+def daemon(here: Installation) -> Iterator[Finding]:
+    """Does the daemon answer, and is it of this version?"""
+    address = here.settings.daemon_endpoint
+    try:
+        with DaemonClient(address, connect_ms=1000) as client:
+            told = client.status()
+    except SteadyTextError as error:
+        port = here.settings.daemon_port
+        if ports.is_free(port):
+            yield Finding("daemon", f"nobody listens on {address}", "make up")
+        else:
+            yield Finding(
+                "daemon",
+                f"{address} is taken by a process that does not answer as the daemon: {error.message}",
+                f"Stop that process, or move: pg-steadytext up --daemon-port {ports.choose(())}",
+            )
+        return
+    version = told.get("version")
+    other = version != __version__
+    yield Finding(
+        "daemon",
+        f"version {version} answers on {address}" + (f", but this is version {__version__}" if other else ""),
+        "make down, then make up, starts the daemon of this version." if other else None,
+    )
