@@ -4,6 +4,8 @@ The same code travels over the daemon's wire, through SQL and out of the command
 can tell the cases apart wherever the error reaches it.
 """
 
+# ruff: noqa: N818 (the names say the case, as those of psycopg's and asyncio's do)
+
 from __future__ import annotations
 
 from typing import ClassVar

@@ -27,7 +27,7 @@ def run(
         str | None, typer.Option(help="ZeroMQ address, tcp://HOST:PORT or ipc://PATH [default: from the settings]")
     ] = None,
     metrics_port: Annotated[
-        int | None, typer.Option(help="Loopback port of /metrics and /healthz; 0 serves none [default: from the settings]")
+        int | None, typer.Option(help="Loopback port of /metrics and /healthz, 0 for none [default: from the settings]")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads [default: all]")] = None,
     slots: Annotated[int | None, typer.Option(min=1, help="Generations at a time [default: by processors]")] = None,

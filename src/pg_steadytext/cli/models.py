@@ -84,9 +84,11 @@ def verify(
 ) -> None:
     """Read the model files and compare their digests with the catalogue; exit status 1 if one differs."""
     catalogue = _catalogue()
-    models = [catalogue.find(name) for name in names] if names else [
-        model for model in catalogue if model.installed(catalogue.model_dir)
-    ]
+    models = (
+        [catalogue.find(name) for name in names]
+        if names
+        else [model for model in catalogue if model.installed(catalogue.model_dir)]
+    )
     wrong = 0
     for model in models:
         try:
@@ -104,7 +106,9 @@ def add(
     file: Annotated[Path, typer.Argument(help="A GGUF file", exists=True, dir_okay=False)],
     name: Annotated[str | None, typer.Option(help="The model's name [default: from the file's name]")] = None,
     kind: Annotated[str, typer.Option(help="generation, embedding or rerank")] = "generation",
-    context: Annotated[int | None, typer.Option(min=1, help="Window in tokens [default: the model's own, 32768 at most]")] = None,
+    context: Annotated[
+        int | None, typer.Option(min=1, help="Window in tokens [default: the model's own, 32768 at most]")
+    ] = None,
     pooling: Annotated[str | None, typer.Option(help="For embedding models: mean, cls or last")] = None,
     licence: Annotated[str, typer.Option(help="The model's licence, for the record")] = "unknown",
 ) -> None:

@@ -1,8 +1,8 @@
 """Dynamic batching of embeddings.
 
-Texts of all callers wait in two lanes; whenever the model is free, the next batch is taken from the front, interactive
-texts first. A text that is in flight already is computed once for all who asked for it. One batch is small, so that a large
-request never holds up a single one for long.
+Texts of all callers wait in two lanes; whenever the model is free, the next batch is taken from the front,
+interactive texts first. A text that is in flight already is computed once for all who asked for it. One batch is
+small, so that a large request never holds up a single one for long.
 """
 
 from __future__ import annotations
@@ -74,9 +74,7 @@ class EmbeddingBatcher:
             return np.empty((0, self.embedder.dimensions), dtype=np.float32)
         waiting = len(self._in_flight)
         if waiting and waiting + len(texts) > self._limit:
-            raise Busy(
-                f"{waiting} texts wait to be embedded, the limit is {self._limit}", hint="try again later"
-            )
+            raise Busy(f"{waiting} texts wait to be embedded, the limit is {self._limit}", hint="try again later")
         call = _Call(len(texts), self.embedder.dimensions)
         for row in sorted(range(len(texts)), key=lambda row: len(texts[row])):
             self._add(texts[row], call, row, lane)

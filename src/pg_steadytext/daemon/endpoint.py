@@ -15,7 +15,7 @@ import zmq.auth
 from zmq.auth.asyncio import AsyncioAuthenticator
 
 from pg_steadytext.daemon.options import DaemonOptions, is_local
-from pg_steadytext.daemon.peers import Peers
+from pg_steadytext.daemon.peers import Peers, has_input
 from pg_steadytext.errors import DaemonUnavailable
 
 HEARTBEAT_MS = 10_000
@@ -53,8 +53,8 @@ class Endpoint:
             ) from error
         self.address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._socket.getsockopt(zmq.FD), self._readable)
-        self._loop.add_reader(self._peers.monitor.getsockopt(zmq.FD), self._peers.drain)
+        self._loop.add_reader(descriptor(self._socket), self._readable)
+        self._loop.add_reader(descriptor(self._peers.monitor), self._peers.drain)
         self._open = True
 
     def _require_keys(self, options: DaemonOptions) -> AsyncioAuthenticator | None:
@@ -83,8 +83,8 @@ class Endpoint:
             except zmq.Again:
                 return
             self._peers.drain()
-            self._peers.seen(frames[0].bytes, frames[0].get(zmq.SRCFD) if len(frames) == 1 else frames[-1].get(zmq.SRCFD))
-            self._on_message([frame.bytes for frame in frames[:-1]], frames[-1].bytes)
+            if self._peers.seen(frames[0].bytes, int(frames[-1].get(zmq.SRCFD))):
+                self._on_message([frame.bytes for frame in frames[:-1]], frames[-1].bytes)
         self._loop.call_soon(self._readable)
 
     def send(self, envelope: list[bytes], body: bytes) -> bool:
@@ -98,18 +98,23 @@ class Endpoint:
                 return False
             raise
         finally:
-            if self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            if has_input(self._socket):
                 self._loop.call_soon(self._readable)
         return True
 
     def close(self) -> None:
         """Send what is waiting and close."""
         self._open = False
-        self._loop.remove_reader(self._socket.getsockopt(zmq.FD))
-        self._loop.remove_reader(self._peers.monitor.getsockopt(zmq.FD))
+        self._loop.remove_reader(descriptor(self._socket))
+        self._loop.remove_reader(descriptor(self._peers.monitor))
         if self._authenticator is not None:
             self._authenticator.stop()
         self._socket.disable_monitor()
         self._peers.monitor.close(linger=0)
         self._socket.close()
         self._context.term()
+
+
+def descriptor(socket: zmq.Socket[bytes]) -> int:
+    """The file descriptor to watch for a socket's events."""
+    return int(socket.getsockopt(zmq.FD))

@@ -12,13 +12,12 @@ from pg_steadytext.daemon.lanes import SlotGate, Ticket
 from pg_steadytext.daemon.metrics import Metrics
 from pg_steadytext.daemon.wire import Lane
 from pg_steadytext.engines.protocol import Completion, Generator, Prompt
-from pg_steadytext.errors import Cancelled
 
 OnText = Callable[[str], bool]
 """Called in the engine's thread with each piece; True stops the model."""
 
 
-def take_all(piece: str) -> bool:
+def take_all(_piece: str) -> bool:
     """An OnText that never stops the model."""
     return False
 
@@ -78,22 +77,27 @@ class GenerationScheduler:
         ticket = gate.enter(lane)
         task = asyncio.create_task(self._run(gate, ticket, generator, prompt, take_all))
         flight = self._flights[key] = Flight(task, gate, ticket)
-        task.add_done_callback(lambda done: self._land(key, flight))
+        task.add_done_callback(lambda done: self._landed(key, flight, done))
         return flight
 
-    def _land(self, key: Hashable, flight: Flight) -> None:
+    def _landed(self, key: Hashable, flight: Flight, done: asyncio.Task[Completion]) -> None:
+        self._remove(key, flight)
+        if not done.cancelled():
+            done.exception()  # nobody may be left to hear it
+
+    def _remove(self, key: Hashable, flight: Flight) -> None:
         if self._flights.get(key) is flight:
             del self._flights[key]
 
     def _forget(self, key: Hashable, flight: Flight) -> None:
-        self._land(key, flight)
-        if not flight.task.done():
-            flight.task.cancel()
-        elif not flight.task.cancelled():
-            flight.task.exception()
+        self._remove(key, flight)
+        flight.task.cancel()
 
     async def stream(self, generator: Generator, prompt: Prompt, lane: Lane, on_text: OnText) -> Completion:
-        """Run a prompt alone, handing each piece to `on_text` in the engine's thread. Raises Cancelled if that stops it."""
+        """Run a prompt alone, handing each piece to `on_text` in the engine's thread.
+
+        Raises Cancelled when `on_text` stopped it, Busy, and whatever the generator raises.
+        """
         gate = self.gate(generator)
         return await self._run(gate, gate.enter(lane), generator, prompt, on_text)
 
@@ -124,5 +128,5 @@ class GenerationScheduler:
     @staticmethod
     def _finished(gate: SlotGate, ticket: Ticket, done: asyncio.Future[Completion]) -> None:
         gate.leave(ticket)
-        if not done.cancelled() and not isinstance(done.exception(), Cancelled | None):
-            done.exception()
+        if not done.cancelled():
+            done.exception()  # nobody may be left to hear it

@@ -36,9 +36,7 @@ class Runtime:
     def __init__(self, options: DaemonOptions) -> None:
         self.options = options
         self.metrics = Metrics()
-        engine = EngineOptions.for_machine(
-            options.run_dir / "llama", threads=options.threads, slots=options.slots
-        )
+        engine = EngineOptions.for_machine(options.run_dir / "llama", threads=options.threads, slots=options.slots)
         self.registry = ModelRegistry(options.model_dir, engine, self.metrics.loaded)
         self.remote = RemoteModels.load(options.providers)
         self.started = time.monotonic()
@@ -46,7 +44,8 @@ class Runtime:
         self.generation = GenerationScheduler(self._threads, self.metrics, queue_limit=options.generation_queue)
         self._batchers: dict[str, EmbeddingBatcher] = {}
 
-    async def _in_thread(self, function: Callable[..., Any], *arguments: object) -> Any:
+    async def in_thread(self, function: Callable[..., Any], *arguments: object) -> Any:
+        """Run something that blocks outside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
     async def generator(self, params: dict[str, Any]) -> Generator:
@@ -61,7 +60,7 @@ class Runtime:
         loaded = self.registry.loaded(model.name)
         if isinstance(loaded, Generator):
             return loaded
-        generator: Generator = await self._in_thread(self.registry.generator, model)
+        generator: Generator = await self.in_thread(self.registry.generator, model)
         return generator
 
     async def batcher(self, params: dict[str, Any]) -> EmbeddingBatcher:
@@ -78,14 +77,12 @@ class Runtime:
         return self._batchers[model.name]
 
     async def _load_batcher(self, model: Model) -> None:
-        embedder = await self._in_thread(self.registry.embedder, model)
+        embedder = await self.in_thread(self.registry.embedder, model)
         self._add_batcher(model.name, embedder)
 
     def _add_batcher(self, name: str, embedder: Any) -> None:
         if name not in self._batchers:
-            self._batchers[name] = EmbeddingBatcher(
-                embedder, self.metrics, queue_limit=self.options.embedding_queue
-            )
+            self._batchers[name] = EmbeddingBatcher(embedder, self.metrics, queue_limit=self.options.embedding_queue)
 
     def close(self) -> None:
         """Let go of models and threads."""
@@ -169,8 +166,10 @@ async def rerank(runtime: Runtime, request: Request) -> object:
     """Documents with their scores in [0, 1], best first, ties in input order."""
     query = check_text(request.params.get("query"), "query")
     given = request.params.get("documents")
-    documents = [check_text(given, "document")] if isinstance(given, str) else read.texts(
-        request.params, "documents", what="document"
+    documents = (
+        [check_text(given, "document")]
+        if isinstance(given, str)
+        else read.texts(request.params, "documents", what="document")
     )
     batcher = await runtime.batcher({})
     vectors = (await batcher.embed([query, *documents], request.lane)).astype(np.float64)
@@ -181,22 +180,22 @@ async def rerank(runtime: Runtime, request: Request) -> object:
     return [[documents[index], scores[index]] for index in order]
 
 
-async def ping(runtime: Runtime, request: Request) -> object:
+async def ping(_runtime: Runtime, _request: Request) -> object:
     """Answer at once."""
     return "pong"
 
 
-async def models(runtime: Runtime, request: Request) -> object:
+async def models(runtime: Runtime, _request: Request) -> object:
     """The catalogue, with what of it is installed and loaded."""
-    return await runtime._in_thread(runtime.registry.describe)
+    return await runtime.in_thread(runtime.registry.describe)
 
 
-async def stats(runtime: Runtime, request: Request) -> object:
+async def stats(runtime: Runtime, _request: Request) -> object:
     """Every metric, as plain data."""
     return runtime.metrics.snapshot()
 
 
-async def status(runtime: Runtime, request: Request) -> object:
+async def status(runtime: Runtime, _request: Request) -> object:
     """Who this daemon is, and what it would use by default."""
     catalogue = runtime.registry.catalogue
     return {

@@ -23,16 +23,14 @@ class _Server(ThreadingMixIn, WSGIServer):
 class _Quiet(WSGIRequestHandler):
     timeout = 10
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_request(self, _code: object = "-", _size: object = "-") -> None:
         """A scrape is not worth a line of log."""
 
 
 class HttpServer:
     """Serves a registry and a health report; a port of None serves nothing, 0 takes a free one."""
 
-    def __init__(
-        self, port: int | None, registry: CollectorRegistry, health: Callable[[], dict[str, Any]]
-    ) -> None:
+    def __init__(self, port: int | None, registry: CollectorRegistry, health: Callable[[], dict[str, Any]]) -> None:
         self._metrics = make_wsgi_app(registry)
         self._health = health
         self._server: WSGIServer | None = None
@@ -51,7 +49,8 @@ class HttpServer:
     def _answer(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO")
         if path == "/metrics":
-            return self._metrics(environ, start)
+            page: Iterable[bytes] = self._metrics(environ, start)
+            return page
         if path != "/healthz":
             start("404 Not Found", [("Content-Type", "text/plain")])
             return [b"there are /metrics and /healthz\n"]

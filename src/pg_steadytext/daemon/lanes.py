@@ -1,7 +1,7 @@
 """A gate to a model's slots with two lanes.
 
-Interactive requests go first. So that the batch lane never starves, every eighth free slot goes to it while it waits; and so
-that it never takes the whole model, it leaves one slot to the interactive lane where there is more than one.
+Interactive requests go first. So that the batch lane never starves, every eighth free slot goes to it while it waits;
+and so that it never takes the whole model, it leaves one slot to the interactive lane where there is more than one.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -9,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pg_steadytext.daemon.lanes import SlotGate
 from pg_steadytext.engines.protocol import Completion
 
+NAMESPACE = "steadytext"
 LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -18,28 +20,36 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        within = {"registry": self.registry, "namespace": "steadytext"}
-        self.requests = Counter("requests", "Requests answered, by method and code", ["method", "code"], **within)  # type: ignore[arg-type]
-        self.seconds = Histogram(
-            "request_seconds", "Time from a request's arrival to its answer", ["method"], buckets=LATENCIES, **within  # type: ignore[arg-type]
+        self.requests = self._counter("requests", "Requests answered, by method and code", "method", "code")
+        self.seconds = self._histogram(
+            "request_seconds", "Time from a request's arrival to its answer", LATENCIES, "method"
         )
-        self.in_flight = Gauge("requests_in_flight", "Requests being worked on", **within)  # type: ignore[arg-type]
-        self.malformed = Counter("malformed_messages", "Messages that were no request", **within)  # type: ignore[arg-type]
-        self.vanished = Counter("vanished_peers", "Connections lost with requests in flight", **within)  # type: ignore[arg-type]
-        self.joined = Counter("single_flight_joined", "Requests answered by an identical one in flight", **within)  # type: ignore[arg-type]
-        self.batch_texts = Histogram(
-            "embedding_batch_texts", "Texts in one call of the embedding model", buckets=BATCH_SIZES, **within  # type: ignore[arg-type]
+        self.in_flight = self._gauge("requests_in_flight", "Requests being worked on")
+        self.malformed = self._counter("malformed_messages", "Messages that were no request")
+        self.vanished = self._counter("vanished_peers", "Connections lost with requests in flight")
+        self.joined = self._counter("single_flight_joined", "Requests answered by an identical one in flight")
+        self.batch_texts = self._histogram(
+            "embedding_batch_texts", "Texts in one call of the embedding model", BATCH_SIZES
         )
-        self.embedding_queue = Gauge("embedding_queue_texts", "Texts waiting to be embedded", **within)  # type: ignore[arg-type]
-        self.queue = Gauge("generation_queue", "Generations waiting for a slot", ["model", "lane"], **within)  # type: ignore[arg-type]
-        self.slots = Gauge("generation_slots_busy", "Slots at work", ["model"], **within)  # type: ignore[arg-type]
-        self.prompt_tokens = Counter("prompt_tokens", "Tokens read", ["model"], **within)  # type: ignore[arg-type]
-        self.completion_tokens = Counter("completion_tokens", "Tokens written", ["model"], **within)  # type: ignore[arg-type]
-        self.loads = Counter("model_loads", "Models loaded", ["model"], **within)  # type: ignore[arg-type]
-        self.load_seconds = Gauge("model_load_seconds", "Time the model's last loading took", ["model"], **within)  # type: ignore[arg-type]
-        self.stream_restarts = Counter(
-            "stream_restarts", "Streams computed again because their reader had fallen behind", **within  # type: ignore[arg-type]
+        self.embedding_queue = self._gauge("embedding_queue_texts", "Texts waiting to be embedded")
+        self.queue = self._gauge("generation_queue", "Generations waiting for a slot", "model", "lane")
+        self.slots = self._gauge("generation_slots_busy", "Slots at work", "model")
+        self.prompt_tokens = self._counter("prompt_tokens", "Tokens read", "model")
+        self.completion_tokens = self._counter("completion_tokens", "Tokens written", "model")
+        self.loads = self._counter("model_loads", "Models loaded", "model")
+        self.load_seconds = self._gauge("model_load_seconds", "Time the model's last loading took", "model")
+        self.stream_restarts = self._counter(
+            "stream_restarts", "Streams computed again because their reader had fallen behind"
         )
+
+    def _counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(name, about, labels, namespace=NAMESPACE, registry=self.registry)
+
+    def _gauge(self, name: str, about: str, *labels: str) -> Gauge:
+        return Gauge(name, about, labels, namespace=NAMESPACE, registry=self.registry)
+
+    def _histogram(self, name: str, about: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(name, about, labels, namespace=NAMESPACE, registry=self.registry, buckets=buckets)
 
     def watch_gate(self, model: str, gate: SlotGate) -> None:
         """Read a gate's queues whenever the metrics are collected."""

@@ -12,7 +12,12 @@ from collections.abc import Callable
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
+EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
+
+
+def has_input(socket: zmq.Socket[bytes]) -> bool:
+    """Whether a message is waiting."""
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
 
 class Peers:
@@ -23,25 +28,32 @@ class Peers:
         self._on_gone = on_gone
         self._routes_of: dict[int, set[bytes]] = {}
         self._descriptor_of: dict[bytes, int] = {}
+        self._open: set[int] = set()
 
     def drain(self) -> None:
         """Take every event that is waiting."""
-        while self.monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while has_input(self.monitor):
             event = recv_monitor_message(self.monitor, zmq.NOBLOCK)
-            if event["event"] == zmq.EVENT_DISCONNECTED:
-                self._closed(event["value"])
-            elif event["event"] == zmq.EVENT_ACCEPTED:
-                self._closed(event["value"])
+            self._closed(event["value"])
+            if event["event"] == zmq.EVENT_ACCEPTED:
+                self._open.add(event["value"])
 
-    def seen(self, route: bytes, descriptor: int) -> None:
-        """A message of `route` came over `descriptor`; drain() was called after it was received."""
+    def seen(self, route: bytes, descriptor: int) -> bool:
+        """A message of `route` came over `descriptor`: whether its sender is still there.
+
+        drain() must have been called after the message was received.
+        """
+        if descriptor not in self._open:
+            return False
         if self._descriptor_of.get(route) == descriptor:
-            return
+            return True
         self._forget(route)
         self._descriptor_of[route] = descriptor
         self._routes_of.setdefault(descriptor, set()).add(route)
+        return True
 
     def _closed(self, descriptor: int) -> None:
+        self._open.discard(descriptor)
         for route in self._routes_of.pop(descriptor, set()):
             self._descriptor_of.pop(route, None)
             self._on_gone(route)

@@ -133,14 +133,15 @@ class Daemon:
         elif request.method == "ping":
             self._answer(envelope, request, "pong")
         elif self._stopping.is_set():
-            error = DaemonUnavailable("the daemon is stopping", hint="try again in a moment")
-            self.endpoint.send(envelope, wire.error_reply(request.id, error, ours=request.ours))
+            self._reject(envelope, request, DaemonUnavailable("the daemon is stopping", hint="try again in a moment"))
         elif request.method in HANDLERS or request.method in STREAMS:
             self._start(envelope, request)
         else:
-            error = InvalidArgument(f"Unknown method: {request.method[:100]}")
-            self.metrics.requests.labels(OUTSIDE_METRICS, error.sqlstate).inc()
-            self.endpoint.send(envelope, wire.error_reply(request.id, error, ours=request.ours))
+            self._reject(envelope, request, InvalidArgument(f"Unknown method: {request.method[:100]}"))
+
+    def _reject(self, envelope: list[bytes], request: Request, error: SteadyTextError) -> None:
+        self.metrics.requests.labels(OUTSIDE_METRICS, error.sqlstate).inc()
+        self.endpoint.send(envelope, wire.error_reply(request.id, error, ours=request.ours))
 
     def _answer(self, envelope: list[bytes], request: Request, result: object) -> None:
         self.metrics.requests.labels(request.method, "ok").inc()
@@ -151,7 +152,7 @@ class Daemon:
         jobs = self._jobs.setdefault(job.route, {})
         if request.id in jobs:
             error = InvalidArgument(f'a request with the id "{request.id}" is in flight already')
-            self.endpoint.send(envelope, wire.error_reply(request.id, error, ours=request.ours))
+            self._reject(envelope, request, error)
             return
         jobs[request.id] = job
         self.metrics.in_flight.inc()

@@ -1,8 +1,8 @@
 """Streaming a text piece by piece at its reader's pace.
 
-The model runs at most WINDOW pieces ahead of what the reader acknowledged. Past that it is stopped and its slot freed; when
-the reader catches up, the text is computed again from its start, which gives the same bytes, and what was already
-sent is skipped. So a reader that went away costs a window at most, whatever way it went.
+The model runs at most WINDOW pieces ahead of what the reader acknowledged. Past that it is stopped and its slot freed;
+when the reader catches up, the text is computed again from its start, which gives the same bytes, and what was
+already sent is skipped. So a reader that went away costs a window at most, whatever way it went.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RESUME_BELOW = 16
 
 
 class Stream:
-    """One reader's stream. `send` puts a piece on the wire; in lock-step mode only when the last one was acknowledged."""
+    """One reader's stream. `send` puts a piece on the wire; in lock-step, only once the last one was acknowledged."""
 
     def __init__(self, send: Callable[[str], None], *, lock_step: bool) -> None:
         self._send = send
@@ -34,7 +34,6 @@ class Stream:
         self._sent = 0
         self._acknowledged = 0
         self._progress = asyncio.Event()
-        self._restart = False
 
     @property
     def ahead(self) -> int:
@@ -50,7 +49,7 @@ class Stream:
     async def run(
         self, scheduler: GenerationScheduler, generator: Generator, prompt: Prompt, lane: Lane, metrics: Metrics
     ) -> Completion:
-        """Stream the whole text; returns when the reader's side has been sent everything (and, in lock-step, taken it)."""
+        """Stream the whole text; returns when everything was sent (and, in lock-step, acknowledged)."""
         while True:
             try:
                 completion = await scheduler.stream(generator, prompt, lane, self._producer())

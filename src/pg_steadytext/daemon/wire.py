@@ -8,7 +8,7 @@ have exactly the keys id, result and error.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import orjson
 
@@ -29,7 +29,7 @@ Lane = Literal["interactive", "batch"]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A parsed request. `ours` tells pg_steadytext's own clients from stock ones; `deadline_ms` is what time is left."""
+    """A parsed request. `ours` tells pg_steadytext's own clients from stock ones; `deadline_ms` is the time left."""
 
     id: str
     method: str
@@ -75,7 +75,7 @@ def parse(body: bytes) -> Request:
     lane = message.get("lane", "interactive") if ours else "interactive"
     if lane not in ("interactive", "batch"):
         raise malformed('"lane" must be "interactive" or "batch"')
-    return Request(request_id, method, params, ours, deadline, lane)
+    return Request(request_id, method, params, ours, deadline, cast(Lane, lane))
 
 
 def _request_id(value: object, ours: bool) -> str:

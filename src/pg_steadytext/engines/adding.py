@@ -28,7 +28,10 @@ def add_gguf(
     licence: str = "unknown",
     progress: Progress = no_progress,
 ) -> Model:
-    """Check a GGUF file, load it on trial, copy it to the model folder and record it. Raises InvalidArgument, ModelFailed."""
+    """Check a GGUF file, load it on trial, copy it to the model folder and record it.
+
+    Raises InvalidArgument for a wrong name or kind, ModelFailed for a file that does not work.
+    """
     header = read_header(file)
     chosen = name or re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("-.")
     if not NAME.fullmatch(chosen):
@@ -58,7 +61,10 @@ def add_gguf(
 
 
 def trial_load(file: Path, *, pooling: str | None = None) -> None:
-    """Load a file in a process of its own, since llama.cpp ends the process on some damaged files. Raises ModelFailed."""
+    """Load a file in a process of its own, since llama.cpp ends the process on some damaged files.
+
+    Raises ModelFailed with llama.cpp's last words.
+    """
     command = [sys.executable, "-m", "pg_steadytext.engines.trial", str(file), *([pooling] if pooling else [])]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TRIAL_SECONDS)
@@ -67,5 +73,6 @@ def trial_load(file: Path, *, pooling: str | None = None) -> None:
     if done.returncode != 0:
         why = done.stderr.strip().splitlines()[-1:] or [f"the process ended with {done.returncode}"]
         raise ModelFailed(
-            f"llama.cpp cannot use {file}: {why[0][:300]}", hint="the file may be damaged or of an unsupported architecture"
+            f"llama.cpp cannot use {file}: {why[0][:300]}",
+            hint="the file may be damaged, or of an architecture that is not supported",
         )

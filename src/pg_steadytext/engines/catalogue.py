@@ -204,9 +204,7 @@ def record_default(model_dir: Path, model: Model) -> None:
 
 
 def _with_digests(model: Model, digests: Mapping[str, str]) -> Model:
-    files = tuple(
-        replace(file, sha256=file.sha256 or digests.get(file.name)) for file in model.files
-    )
+    files = tuple(replace(file, sha256=file.sha256 or digests.get(file.name)) for file in model.files)
     return replace(model, files=files)
 
 

@@ -70,7 +70,7 @@ class GgufHeader:
         return context * self._number("block_count") * kv_heads * (key + value) * 2
 
 
-class _Damaged(Exception):
+class _DamagedError(Exception):
     """The file ends early, or a value in it makes no sense."""
 
 
@@ -82,7 +82,7 @@ class _Reader:
     def take(self, count: int) -> bytes:
         end = self.position + count
         if count < 0 or end > len(self._data):
-            raise _Damaged("it ends in the middle of its header (truncated?)")
+            raise _DamagedError("it ends in the middle of its header (truncated?)")
         found = self._data[self.position : end]
         self.position = end
         return found
@@ -99,7 +99,7 @@ class _Reader:
         if kind == ARRAY:
             return self._array(depth)
         if kind not in SCALARS:
-            raise _Damaged(f"a metadata value has the unknown type {kind}")
+            raise _DamagedError(f"a metadata value has the unknown type {kind}")
         code = f"<{SCALARS[kind]}"
         found: object = struct.unpack(code, self.take(struct.calcsize(code)))[0]
         return found
@@ -107,11 +107,11 @@ class _Reader:
     def _array(self, depth: int) -> object:
         kind, count = self.number("I"), self.number("Q")
         if depth > MAX_DEPTH:
-            raise _Damaged("metadata arrays are nested too deep")
+            raise _DamagedError("metadata arrays are nested too deep")
         if kind in SCALARS:
             code = f"<{count}{SCALARS[kind]}" if count <= len(self._data) else ""
             if not code:
-                raise _Damaged("a metadata array is longer than the file")
+                raise _DamagedError("a metadata array is longer than the file")
             values = struct.unpack(code, self.take(struct.calcsize(code)))
             return list(values) if count <= 4096 else None
         for _ in range(count):
@@ -122,29 +122,26 @@ class _Reader:
 def read_header(path: Path) -> GgufHeader:
     """Read and check a GGUF file. Raises ModelFailed for one that is not GGUF, truncated or damaged."""
     try:
-        with path.open("rb") as file:
-            if path.stat().st_size < 24:
-                raise _Damaged("it is too short")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _read(_Reader(data), len(data))
-    except _Damaged as error:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _read(_Reader(data), len(data))
+    except _DamagedError as error:
         raise ModelFailed(
             f"{path} is not a usable GGUF file: {error}", hint="fetch the file again and check its sha256"
         ) from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ModelFailed(f"{path} cannot be read: {error}") from error
 
 
 def _read(reader: _Reader, size: int) -> GgufHeader:
     magic = reader.take(4)
     if magic != MAGIC:
-        raise _Damaged(f"it begins with {magic!r}, not {MAGIC!r}")
+        raise _DamagedError(f"it begins with {magic!r}, not {MAGIC!r}")
     version = reader.number("I")
     if version not in VERSIONS:
-        raise _Damaged(f"it has format version {version}, known are {VERSIONS}")
+        raise _DamagedError(f"it has format version {version}, known are {VERSIONS}")
     tensors, keys = reader.number("Q"), reader.number("Q")
     if tensors > MAX_TENSORS or keys > MAX_KEYS:
-        raise _Damaged(f"it claims {tensors} tensors and {keys} metadata keys")
+        raise _DamagedError(f"it claims {tensors} tensors and {keys} metadata keys")
     metadata: dict[str, object] = {}
     for _ in range(keys):
         key = reader.string()
@@ -152,13 +149,13 @@ def _read(reader: _Reader, size: int) -> GgufHeader:
     end = max((_tensor_end(reader) for _ in range(tensors)), default=0)
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment < 1:
-        raise _Damaged(f"its alignment is {alignment}")
+        raise _DamagedError(f"its alignment is {alignment}")
     start = -(-reader.position // alignment) * alignment
     if start + end > size:
-        raise _Damaged(f"its tensors need {start + end} bytes, the file has {size} (truncated?)")
+        raise _DamagedError(f"its tensors need {start + end} bytes, the file has {size} (truncated?)")
     architecture = metadata.get("general.architecture")
     if not isinstance(architecture, str) or not tensors:
-        raise _Damaged("it holds no model (no architecture or no tensors)")
+        raise _DamagedError("it holds no model (no architecture or no tensors)")
     return GgufHeader(architecture, metadata, tensors)
 
 
@@ -166,7 +163,7 @@ def _tensor_end(reader: _Reader) -> int:
     name = reader.string()
     dimensions = reader.number("I")
     if not 1 <= dimensions <= 4:
-        raise _Damaged(f'tensor "{name}" has {dimensions} dimensions')
+        raise _DamagedError(f'tensor "{name}" has {dimensions} dimensions')
     elements = 1
     for _ in range(dimensions):
         elements *= reader.number("Q")

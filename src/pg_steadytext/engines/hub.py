@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pg_steadytext.errors import ModelFailed
+
+if TYPE_CHECKING:
+    from pg_steadytext.engines.sources import Progress
 
 POLL_SECONDS = 0.2
 
 
-def download(
-    repo: str, filename: str, folder: Path, name: str, progress: object
-) -> tuple[Path, str | None]:
+def download(repo: str, filename: str, folder: Path, name: str, progress: Progress) -> tuple[Path, str | None]:
     """Fetch a file of a hub repository into `folder`; returns its path and the SHA-256 the hub states, if it does.
 
     Raises ModelFailed when the hub cannot be reached or has no such file.
@@ -36,7 +38,7 @@ def download(
 class _Watch:
     """Reports a download's progress by the size of what has arrived."""
 
-    def __init__(self, folder: Path, name: str, total: int | None, progress: object) -> None:
+    def __init__(self, folder: Path, name: str, total: int | None, progress: Progress) -> None:
         self._folder = folder
         self._name = name
         self._total = total
@@ -49,7 +51,7 @@ class _Watch:
             self._report(sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file()))
 
     def _report(self, done: int) -> None:
-        self._progress(self._name, done, self._total)  # type: ignore[operator]
+        self._progress(self._name, done, self._total)
 
     def __enter__(self) -> None:
         self._thread.start()

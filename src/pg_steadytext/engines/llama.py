@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import xllamacpp
+from xllamacpp import xllamacpp
 
 from pg_steadytext.engines.protocol import Completion, OnPiece, Prompt
 from pg_steadytext.engines.text import check_text, without_nul
@@ -97,7 +97,6 @@ class ContextPool:
         self._free = threading.Condition()
         self._working = 0
         self._wide: LlamaContext | None = None
-        self._wide_working = False
         self._narrow: list[LlamaContext] = []
 
     @contextmanager
@@ -107,7 +106,6 @@ class ContextPool:
             self._free.wait_for(lambda: self._working < self._slots)
             wide = self._working == 0
             self._working += 1
-            self._wide_working = self._wide_working or wide
         context: LlamaContext | None = None
         try:
             context = self._obtain(wide)
@@ -115,9 +113,7 @@ class ContextPool:
         finally:
             with self._free:
                 self._working -= 1
-                if wide:
-                    self._wide_working = False
-                elif context is not None:
+                if context is not None and not wide:
                     self._narrow.append(context)
                 self._free.notify()
 
@@ -242,7 +238,7 @@ class _ChunkReader:
         """Take one chunk; True asks llama.cpp to stop."""
         try:
             return self._take(chunk)
-        except BaseException as error:  # an exception must not unwind through C++; completion() raises it
+        except BaseException as error:  # noqa: BLE001 - it must not unwind through C++; completion() raises it
             self._raised = error
             return True
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
+from onnxruntime import InferenceSession, SessionOptions  # type: ignore[attr-defined]  # exported lazily
 from tokenizers import Tokenizer
 
 from pg_steadytext.engines.protocol import Vectors
@@ -27,16 +27,14 @@ Tokens = Sequence[int]
 class MiniLm:
     """The loaded model. `context_length` is the window in tokens, the two special ones included."""
 
-    def __init__(
-        self, name: str, folder: Path, digest: str, *, dimensions: int, context: int, threads: int
-    ) -> None:
+    def __init__(self, name: str, folder: Path, digest: str, *, dimensions: int, context: int, threads: int) -> None:
         self.name = name
         self.digest = digest
         self.dimensions = dimensions
         self.context_length = context
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            self._session = onnxruntime.InferenceSession(
+            self._session = InferenceSession(
                 str(folder / "model.onnx"), session_options(threads), providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # tokenizers and onnxruntime raise nothing narrower
@@ -69,7 +67,7 @@ class MiniLm:
         if "token_type_ids" in self._inputs:
             feed["token_type_ids"] = np.zeros_like(ids)
         try:
-            hidden: Vectors = self._session.run(None, feed)[0]
+            hidden = np.asarray(self._session.run(None, feed)[0], dtype=np.float32)
         except Exception as error:  # onnxruntime raises nothing narrower
             raise ModelFailed(f'model "{self.name}" failed: {error}') from error
         return hidden
@@ -80,7 +78,7 @@ class MiniLm:
 
 def session_options(threads: int) -> Any:
     """onnxruntime's options: `threads` inside an operator, operators one after the other."""
-    options = onnxruntime.SessionOptions()
+    options = SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3

@@ -75,9 +75,7 @@ class OpenAiGenerator:
                     raise Cancelled("the generation was cancelled")
         if finish is None:
             raise ModelFailed(f'"{self.name}" broke off in the middle of its answer')
-        return Completion(
-            "".join(pieces), finish, usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
-        )
+        return Completion("".join(pieces), finish, usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0))
 
     def close(self) -> None:
         """Nothing to free: the client is shared."""

@@ -36,10 +36,14 @@ class EngineOptions:
         return cls(cores, slots or min(max(2 * cores, 2), 8), memory // 4, socket_dir)
 
 
+def _unnoticed(_name: str, _seconds: float) -> None:
+    """An OnLoad that does nothing."""
+
+
 class ModelRegistry:
     """Hands out loaded models by name. Safe to call from any thread; loading blocks the callers of that model only."""
 
-    def __init__(self, model_dir: Path, options: EngineOptions, on_load: OnLoad = lambda name, seconds: None) -> None:
+    def __init__(self, model_dir: Path, options: EngineOptions, on_load: OnLoad = _unnoticed) -> None:
         self.model_dir = model_dir
         self._options = options
         self._on_load = on_load
@@ -60,7 +64,7 @@ class ModelRegistry:
             return self._catalogue
 
     def resolve(self, kind: Kind, name: str | None) -> Model:
-        """The catalogue entry for a name or alias, or the default of that kind. Raises UnknownModel, InvalidArgument."""
+        """The entry for a name or alias, or the default of that kind. Raises UnknownModel, InvalidArgument."""
         if name is None:
             return self.catalogue.default(kind)
         model = self.catalogue.find(name)

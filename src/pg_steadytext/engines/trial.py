@@ -1,4 +1,7 @@
-"""Loads a GGUF file and runs it once: `python -m pg_steadytext.engines.trial FILE [POOLING]`. Exit status 0 if it works."""
+"""Loads a GGUF file and runs it once: `python -m pg_steadytext.engines.trial FILE [POOLING]`.
+
+The exit status is 0 if it works; otherwise standard error ends with the reason.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def main(file: Path, pooling: str | None) -> None:
             generator = LlamaGenerator(
                 "trial", file, "", context=TRIAL_CONTEXT, slots=1, threads=1, socket_dir=Path(sockets)
             )
-            generator.generate(Prompt("hello", max_tokens=1), lambda piece: False)
+            generator.generate(Prompt("hello", max_tokens=1), lambda _piece: False)
         else:
             LlamaEmbedder(
                 "trial",
