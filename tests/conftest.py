@@ -18,12 +18,13 @@ import psycopg
 import pytest
 from tests.support.daemon import DaemonProcess
 from tests.support.databases import Roles, Sessions, create_database, drop_database
+from tests.support.supervised import SupervisedDaemon
 
 from pg_steadytext.cluster import binaries, ports
 from pg_steadytext.cluster.account import Account
 from pg_steadytext.cluster.home import Home
 from pg_steadytext.cluster.postgres import PrivateCluster
-from pg_steadytext.settings import Settings, own_environment
+from pg_steadytext.settings import DEFAULT_DATABASE, Settings, own_environment
 
 for _name in set(os.environ) - set(own_environment()):
     if _name != "PG_CONFIG":
@@ -144,3 +145,39 @@ def make_role(cluster: PrivateCluster, database: str, role_passwords: dict[str, 
 def unused_port() -> int:
     """A TCP port on which nobody listens."""
     return ports.choose(())
+
+
+@pytest.fixture
+def supervised(
+    cluster: PrivateCluster, template_database: str, account: Account, model_dir: Path
+) -> Iterator[SupervisedDaemon]:
+    """A supervisor with a daemon and a worker of its own: .daemon_pid() .kill_daemon() .wait_for_daemon() .port.
+
+    Its database is called ``steadytext``; ``supervised_connect`` opens sessions on it.
+    """
+    port = ports.choose(())
+    home = cluster.home
+    home.remember(pg_port=cluster.port, daemon_port=port, metrics_port=ports.choose((), taken={port}))
+    create_database(cluster, DEFAULT_DATABASE, template_database)
+    with cluster.connect(DEFAULT_DATABASE) as connection:
+        connection.execute("SELECT steadytext_config_set('daemon_port', %s)", (str(port),))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STEADYTEXT_MODEL_DIR", str(model_dir))
+        running = SupervisedDaemon(home, account, port, DEFAULT_DATABASE)
+        try:
+            running.start()
+            yield running
+        finally:
+            running.stop()
+    home.settings_file.unlink()
+    drop_database(cluster, DEFAULT_DATABASE)
+
+
+@pytest.fixture
+def supervised_connect(
+    cluster: PrivateCluster, supervised: SupervisedDaemon, role_passwords: dict[str, str]
+) -> Iterator[Sessions]:
+    """Open autocommit sessions on the supervised daemon's database."""
+    sessions = Sessions(cluster, supervised.database, role_passwords)
+    yield sessions
+    sessions.close()

@@ -57,6 +57,7 @@ def server_packages(major: int) -> list[str]:
         f"postgresql-plpython3-{major}",
         f"postgresql-server-dev-{major}",
         f"postgresql-{major}-pgtap",
+        f"postgresql-{major}-plpgsql-check",
     ]
 
 

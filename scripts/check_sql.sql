@@ -1,0 +1,54 @@
+-- name: members
+-- The functions, tables, sequences and views of the extension; the checks below read it.
+CREATE TEMP VIEW member AS
+SELECT d.classid, d.objid
+  FROM pg_catalog.pg_depend AS d
+  JOIN pg_catalog.pg_extension AS e ON e.oid = d.refobjid
+ WHERE d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'pg_steadytext';
+
+-- name: count
+SELECT pg_catalog.count(*) FROM member;
+
+-- name: unpinned
+-- Whoever calls a SECURITY DEFINER function must not choose where its names lead.
+SELECT p.oid::regprocedure::text || ' is SECURITY DEFINER without a pinned search_path that ends in pg_temp'
+  FROM member AS m
+  JOIN pg_catalog.pg_proc AS p ON p.oid = m.objid AND m.classid = 'pg_catalog.pg_proc'::regclass
+ WHERE p.prosecdef
+   AND NOT EXISTS (SELECT FROM pg_catalog.unnest(p.proconfig) AS setting
+                    WHERE setting LIKE 'search\_path=%' AND setting ~ 'pg_temp"?$');
+
+-- name: public_functions
+SELECT p.oid::regprocedure::text || ' may be executed by PUBLIC'
+  FROM member AS m
+  JOIN pg_catalog.pg_proc AS p ON p.oid = m.objid AND m.classid = 'pg_catalog.pg_proc'::regclass
+ CROSS JOIN LATERAL pg_catalog.aclexplode(COALESCE(p.proacl, pg_catalog.acldefault('f', p.proowner))) AS granted
+ WHERE granted.grantee = 0;
+
+-- name: public_relations
+SELECT c.oid::regclass::text || ' grants ' || granted.privilege_type || ' to PUBLIC'
+  FROM member AS m
+  JOIN pg_catalog.pg_class AS c ON c.oid = m.objid AND m.classid = 'pg_catalog.pg_class'::regclass
+ CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS granted
+ WHERE granted.grantee = 0;
+
+-- name: leakproof
+SELECT p.oid::regprocedure::text || ' is LEAKPROOF'
+  FROM member AS m
+  JOIN pg_catalog.pg_proc AS p ON p.oid = m.objid AND m.classid = 'pg_catalog.pg_proc'::regclass
+ WHERE p.proleakproof;
+
+-- name: misnamed
+SELECT p.oid::regprocedure::text || ' does not begin with steadytext_, _steadytext_, st_ or _st_'
+  FROM member AS m
+  JOIN pg_catalog.pg_proc AS p ON p.oid = m.objid AND m.classid = 'pg_catalog.pg_proc'::regclass
+ WHERE p.proname !~ '^_?(steadytext|st)_';
+
+-- name: plpgsql
+-- plpgsql_check finds unknown columns, unused variables, wrong types and dead code without running a function.
+SELECT p.oid::regprocedure::text || ', line ' || COALESCE(f.lineno::text, '?') || ': ' || f.level || ': ' || f.message
+  FROM member AS m
+  JOIN pg_catalog.pg_proc AS p ON p.oid = m.objid AND m.classid = 'pg_catalog.pg_proc'::regclass
+  JOIN pg_catalog.pg_language AS l ON l.oid = p.prolang
+ CROSS JOIN LATERAL plpgsql_check_function_tb(p.oid, performance_warnings => false, security_warnings => true) AS f
+ WHERE l.lanname = 'plpgsql' AND p.prorettype <> 'trigger'::regtype AND f.level IN ('error', 'warning', 'warning security');
