@@ -111,10 +111,14 @@ def install(names: list[str]) -> None:
 @contextlib.contextmanager
 def _no_main_cluster() -> Iterator[None]:
     """Have the packages make no cluster "main" while we install them; the switch is taken back afterwards."""
-    run(["mkdir", "-p", NO_MAIN_CLUSTER.parent], as_root=True, remedy="Is /etc writable?")
+    folder = NO_MAIN_CLUSTER.parent
+    was_there = folder.is_dir()
+    run(["mkdir", "-p", folder], as_root=True, remedy="Is /etc writable?")
     script = f'echo "create_main_cluster = false" > {NO_MAIN_CLUSTER}'
     run(["sh", "-c", script], as_root=True, remedy="Is /etc writable?")
     try:
         yield
     finally:
         run(["rm", "-f", NO_MAIN_CLUSTER], as_root=True, remedy=f"Remove {NO_MAIN_CLUSTER} by hand.")
+        if not was_there:
+            run(["rmdir", "--ignore-fail-on-non-empty", folder], as_root=True, remedy=f"Remove {folder} by hand.")
