@@ -16,15 +16,15 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from tests.support.daemon import DaemonProcess
-from tests.support.databases import Roles, Sessions, create_database, drop_database
-from tests.support.supervised import SupervisedDaemon
 
 from pg_steadytext.cluster import binaries, ports
 from pg_steadytext.cluster.account import Account
 from pg_steadytext.cluster.home import Home
 from pg_steadytext.cluster.postgres import PrivateCluster
 from pg_steadytext.settings import DEFAULT_DATABASE, Settings, own_environment
+from tests.support.daemon import DaemonProcess
+from tests.support.databases import Roles, Sessions, create_database, drop_database
+from tests.support.supervised import SupervisedDaemon
 
 for _name in set(os.environ) - set(own_environment()):
     if _name != "PG_CONFIG":

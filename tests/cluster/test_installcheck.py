@@ -6,9 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.support.daemon import DaemonProcess
-
 from pg_steadytext.cluster.postgres import PrivateCluster
+from tests.support.daemon import DaemonProcess
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.daemon import SOURCES
 
 from pg_steadytext.cluster import control
 from pg_steadytext.cluster.account import Account
@@ -23,6 +22,7 @@ from pg_steadytext.cluster.children import dies_with_parent
 from pg_steadytext.cluster.home import Home
 from pg_steadytext.cluster.rotation import RotatingLog
 from pg_steadytext.errors import DaemonUnavailable
+from tests.support.daemon import SOURCES
 
 SUPERVISE = """
 import sys

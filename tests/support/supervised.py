@@ -7,11 +7,10 @@ import signal
 import time
 from dataclasses import dataclass
 
-from tests.support.daemon import ask
-
 from pg_steadytext.cluster import control, launch
 from pg_steadytext.cluster.account import Account
 from pg_steadytext.cluster.home import Home
+from tests.support.daemon import ask
 
 READY_SECONDS = 30.0
 
