@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import tarfile
 import tempfile
 from pathlib import Path
 
@@ -70,8 +69,8 @@ def _fetch(folder: Path) -> Path:
             continue
         break
     archive = next((folder / "download").glob("pgvector_*.orig.tar.*"))
-    with tarfile.open(archive) as tar:
-        tar.extractall(folder / "source", filter="data")
+    (folder / "source").mkdir()
+    run(["tar", "-xf", archive, "-C", folder / "source", "--no-same-owner"], remedy=REMEDY)
     return next((folder / "source").iterdir())
 
 
