@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 from pg_steadytext.engines.catalogue import Catalogue, Kind, Model, ModelFile, record_model
 from pg_steadytext.engines.gguf import read_header
 from pg_steadytext.engines.sources import Progress, copy_in, no_progress
-from pg_steadytext.errors import InvalidArgument, ModelFailed
+from pg_steadytext.engines.trial import trial_load
+from pg_steadytext.errors import InvalidArgument
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 MAX_CONTEXT = 32_768
-TRIAL_SECONDS = 600
 
 
 def add_gguf(
@@ -58,21 +56,3 @@ def add_gguf(
     )
     record_model(model_dir, model)
     return model
-
-
-def trial_load(file: Path, *, pooling: str | None = None) -> None:
-    """Load a file in a process of its own, since llama.cpp ends the process on some damaged files.
-
-    Raises ModelFailed with llama.cpp's last words.
-    """
-    command = [sys.executable, "-m", "pg_steadytext.engines.trial", str(file), *([pooling] if pooling else [])]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TRIAL_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise ModelFailed(f"{file} did not load within {TRIAL_SECONDS} seconds") from None
-    if done.returncode != 0:
-        why = done.stderr.strip().splitlines()[-1:] or [f"the process ended with {done.returncode}"]
-        raise ModelFailed(
-            f"llama.cpp cannot use {file}: {why[0][:300]}",
-            hint="the file may be damaged, or of an architecture that is not supported",
-        )

