@@ -7,15 +7,17 @@ from typing import Annotated
 
 import typer
 
+from pg_steadytext import __version__
 from pg_steadytext.cli import demo
 from pg_steadytext.cli.console import console, speaks_plainly, step
-from pg_steadytext.cluster import launch
+from pg_steadytext.cluster import control, launch
 from pg_steadytext.cluster.installation import Installation
 from pg_steadytext.daemon.client import DaemonClient
 from pg_steadytext.errors import DaemonUnavailable, SteadyTextError
 
 DAEMON_SECONDS = 120.0
 POLL_SECONDS = 0.1
+OTHER_BUILD = "DROP EXTENSION pg_steadytext CASCADE and make up make it anew, without what it held."
 SEARCH_SHOWN = "SELECT body FROM steadytext_demo.notes ORDER BY embedding <=> steadytext_embed('{}') LIMIT 3;"
 
 
@@ -31,11 +33,16 @@ def up(
         here.cluster.start()
     with step(f"database {here.database} with extension pg_steadytext"):
         here.ensure_database()
-        here.ensure_extension()
+        version = here.ensure_extension()
         here.configure_database()
+    if here.is_other_build(version):
+        console.print(f"  note: the database was made from another build of version {version}; {OTHER_BUILD}")
     with step(f"supervisor, daemon on port {here.settings.daemon_port}, worker"):
         launch.start(here.home, here.account)
-        _wait_for_daemon(here)
+        if _wait_for_daemon(here) != __version__:
+            for service in launch.service_commands():
+                control.ask(here.home.supervisor_socket, "restart", service)
+            _wait_for_daemon(here)
         here.sync_models()
     if show:
         _show(here)
@@ -53,12 +60,13 @@ def down() -> None:
     console.print("stopped" if supervised or served else "nothing was running")
 
 
-def _wait_for_daemon(here: Installation) -> None:
+def _wait_for_daemon(here: Installation) -> str:
+    """Wait until the daemon answers and return its version."""
     give_up = time.monotonic() + DAEMON_SECONDS
     with DaemonClient(here.settings.daemon_endpoint, connect_ms=500) as daemon:
         while True:
             try:
-                daemon.ping(timeout_ms=1000)
+                return str(daemon.status(timeout_ms=1000).get("version"))
             except SteadyTextError as error:
                 if time.monotonic() >= give_up:
                     raise DaemonUnavailable(
@@ -66,8 +74,6 @@ def _wait_for_daemon(here: Installation) -> None:
                         hint=f"Its log is {here.home.log / 'daemon.log'}; pg-steadytext doctor looks for the cause.",
                     ) from error
                 time.sleep(POLL_SECONDS)
-            else:
-                return
 
 
 def _show(here: Installation) -> None:

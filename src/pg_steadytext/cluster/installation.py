@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from psycopg import sql
 
@@ -71,7 +73,10 @@ class Installation:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(self.database)))
 
     def ensure_extension(self) -> str:
-        """Create the extension, or update it to the version that is installed on this machine; return that version."""
+        """Create the extension, or update it to the version that is installed on this machine; return that version.
+
+        Raises ``ModelFailed`` when this PostgreSQL has no such extension.
+        """
         with self.cluster.connect(self.database) as connection:
             row = connection.execute(SQL["extension_versions"]).fetchone()
             if row is None:
@@ -84,7 +89,22 @@ class Installation:
                 connection.execute(SQL["create_extension"])
             elif installed != offered:
                 connection.execute(SQL["update_extension"])
+            if installed != offered:
+                self._build_record.write_text(self._build(offered), encoding="ascii")
             return str(offered)
+
+    def is_other_build(self, version: str) -> bool:
+        """Tell whether the database was made from another script of the same version than the one installed now."""
+        record = self._build_record
+        return record.is_file() and record.read_text(encoding="ascii") != self._build(version)
+
+    @property
+    def _build_record(self) -> Path:
+        return self.home.root / "created-extension"
+
+    def _build(self, version: str) -> str:
+        script = self.cluster.binaries.share_dir / "extension" / f"pg_steadytext--{version}.sql"
+        return hashlib.sha256(script.read_bytes()).hexdigest() if script.is_file() else ""
 
     def configure_database(self) -> None:
         """Tell the extension where this home's daemon is."""
