@@ -37,6 +37,7 @@ def choose_server() -> int:
 
 def main(arguments: list[str]) -> int:
     """Prepare, and become ``pg-steadytext`` with the arguments that are left."""
+    os.umask(0o022)
     try:
         with step("Looking at what is here"):
             where = prepare()

@@ -39,8 +39,11 @@ def ask(
 
 def process_account(account: Account) -> Account | None:
     """Return the account that can run this interpreter: the service account, or None for the caller's own."""
-    reachable = account.can_reach(Path(sys.executable)) and account.can_reach(SOURCES)
-    runs = account.run([sys.executable, "-c", ""]).returncode == 0 if reachable else False
+    env = {**os.environ, "PYTHONPATH": str(SOURCES)}
+    try:
+        runs = account.run([sys.executable, "-c", "import pg_steadytext"], env=env).returncode == 0
+    except PermissionError:
+        return None
     return account if runs else None
 
 
