@@ -30,8 +30,9 @@ def choose_server() -> int:
     """Pick PostgreSQL's major version and have its packages and the tools."""
     major = packages.choose_major()
     wanted = [*packages.server_packages(major), *packages.TOOLS]
-    if absent := packages.missing(wanted):
-        packages.install(absent)
+    absent, for_tests = packages.missing(wanted), packages.missing(packages.test_packages(major))
+    if absent or any(packages.has_candidate(name) for name in for_tests):
+        packages.install(absent, for_tests)
     return major
 
 

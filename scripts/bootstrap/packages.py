@@ -12,7 +12,7 @@ from bootstrap.console import CannotGoOnError, say, step
 from bootstrap.system import output, root_prefix, run
 
 OLDEST_MAJOR = 14
-TOOLS = ("gcc", "make", "python3-venv", "python3-zmq", "libtap-parser-sourcehandler-pgtap-perl")
+TOOLS = ("gcc", "make", "python3-venv", "python3-zmq")
 NO_MAIN_CLUSTER = Path("/etc/postgresql-common/createcluster.d/zz-pg-steadytext.conf")
 NETWORK = "Check the network and apt's sources (apt-get update shows what is wrong), then run make again."
 QUIET = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1"}
@@ -56,9 +56,12 @@ def server_packages(major: int) -> list[str]:
         f"postgresql-{major}",
         f"postgresql-plpython3-{major}",
         f"postgresql-server-dev-{major}",
-        f"postgresql-{major}-pgtap",
-        f"postgresql-{major}-plpgsql-check",
     ]
+
+
+def test_packages(major: int) -> list[str]:
+    """Return the packages that only ``make test`` and ``make lint`` need; a system may not offer them."""
+    return [f"postgresql-{major}-pgtap", f"postgresql-{major}-plpgsql-check", "libtap-parser-sourcehandler-pgtap-perl"]
 
 
 def choose_major() -> int:
@@ -91,14 +94,20 @@ def update() -> None:
             say(f"    apt-get update: {str(error).splitlines()[-1]}")
 
 
-def install(names: list[str]) -> None:
+def install(names: list[str], if_offered: list[str] | None = None) -> None:
     """Install packages without a question, and without PostgreSQL's packages starting a server of their own."""
-    root_prefix()
-    if not all(has_candidate(name) for name in names):
+    if_offered = if_offered or []
+    try:
+        root_prefix()
+    except CannotGoOnError as error:
+        command = f"apt-get install {' '.join(names + if_offered)}"
+        raise CannotGoOnError(f"packages are missing: {error}", f"Run make up once as root, or: {command}") from error
+    if not all(has_candidate(name) for name in names + if_offered):
         update()
     unknown = [name for name in names if not has_candidate(name)]
     if unknown:
         raise CannotGoOnError(f"apt offers no package {', '.join(unknown)}", NETWORK)
+    names = names + [name for name in if_offered if has_candidate(name)]
     with step(f"Installing {', '.join(names)}"), _no_main_cluster():
         command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *names]
         try:

@@ -30,8 +30,8 @@ def root_prefix() -> list[str]:
         return []
     if not shutil.which("sudo"):
         raise CannotGoOnError(
-            "a system package must be installed, and there is no sudo",
-            "Run make up once as root, or install the packages that docs/install.md names.",
+            "root has to do something, and there is no sudo",
+            "Run make up once as root, or do by hand what docs/install.md describes.",
         )
     return ["sudo"] if sys.stdin.isatty() else ["sudo", "-n"]
 
