@@ -100,8 +100,8 @@ def install(names: list[str], if_offered: list[str] | None = None) -> None:
     try:
         root_prefix()
     except CannotGoOnError as error:
-        command = f"apt-get install {' '.join(names + if_offered)}"
-        raise CannotGoOnError(f"packages are missing: {error}", f"Run make up once as root, or: {command}") from error
+        by_hand = f"apt-get install {' '.join(names + if_offered)}"
+        raise CannotGoOnError(f"packages are missing: {error}", f"Run make up once as root, or: {by_hand}") from error
     if not all(has_candidate(name) for name in names + if_offered):
         update()
     unknown = [name for name in names if not has_candidate(name)]
