@@ -3,7 +3,7 @@ PYTHON ?= python3
 BOOTSTRAP = PYTHONPATH=scripts PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m bootstrap
 BIN = .venv/bin
 
-.PHONY: help up down status doctor prepare test lint bench clean
+.PHONY: help up down status doctor prepare test lint soak bench clean python
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -38,6 +38,9 @@ lint: prepare ## ruff, mypy --strict, import contracts, PostgreSQL's own checks 
 
 test: lint ## lint, then every test, pgTAP included
 	$(BIN)/pytest
+
+soak: prepare ## the long tests: 10,000 random inputs into each function
+	FUZZ_EXAMPLES=10000 $(BIN)/pytest --timeout=0 tests/acceptance/test_fuzz.py
 
 bench: prepare ## run every benchmark and print one table
 	$(BIN)/pg-steadytext bench

@@ -99,16 +99,15 @@ def _os_release() -> dict[str, str]:
 def _mirror(family: str) -> tuple[str, str | None]:
     """Return the distribution's mirror in apt's configuration, and the keyring that vouches for it."""
     keyring = FALLBACK_KEYRING[family] if Path(FALLBACK_KEYRING[family]).is_file() else None
-    for uri, signed in _sources():
+    for uri, signed in sources(Path("/etc/apt")):
         if re.search(rf"/{family}(-ports)?/?$", uri):
             return uri, signed or keyring
     raise CannotGoOnError(f"apt's configuration names no {family} mirror to fetch pgvector's source from", REMEDY)
 
 
-def _sources() -> list[tuple[str, str | None]]:
+def sources(root: Path) -> list[tuple[str, str | None]]:
     """Return each address in apt's sources, with its keyring: both the one-line and the deb822 form."""
     found: list[tuple[str, str | None]] = []
-    root = Path("/etc/apt")
     for path in [root / "sources.list", *sorted((root / "sources.list.d").glob("*.list"))]:
         if path.is_file():
             for line in path.read_text(encoding="utf-8").splitlines():

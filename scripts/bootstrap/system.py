@@ -24,6 +24,11 @@ def is_root() -> bool:
     return os.geteuid() == 0
 
 
+def has_terminal() -> bool:
+    """Whether a person could answer a question, such as sudo's for a password."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 def root_prefix() -> list[str]:
     """Return what to put before a command that only root may run."""
     if is_root():
@@ -33,7 +38,7 @@ def root_prefix() -> list[str]:
             "root has to do something, and there is no sudo",
             "Run make up once as root, or do by hand what docs/install.md describes.",
         )
-    return ["sudo"] if sys.stdin.isatty() else ["sudo", "-n"]
+    return ["sudo"] if has_terminal() else ["sudo", "-n"]
 
 
 def output(command: Sequence[str | Path]) -> str:
@@ -62,7 +67,7 @@ def run(
         words[len(root_prefix()) : len(root_prefix())] = ["env", *(f"{name}={value}" for name, value in env.items())]
     try:
         process = subprocess.Popen(
-            words, cwd=cwd, env={**os.environ, **(env or {})}, stdin=None if sys.stdin.isatty() else subprocess.DEVNULL,
+            words, cwd=cwd, env={**os.environ, **(env or {})}, stdin=None if has_terminal() else subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
         )  # fmt: skip
     except OSError as error:
