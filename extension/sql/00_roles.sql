@@ -1,0 +1,45 @@
+-- Roles belong to the cluster, not to the database: create what is missing and leave what another database made.
+DO $$
+DECLARE
+    wanted text;
+BEGIN
+    FOREACH wanted IN ARRAY ARRAY['steadytext_reader', 'steadytext_user', 'steadytext_admin', 'steadytext_remote'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = wanted) THEN
+            EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', wanted);
+        END IF;
+    END LOOP;
+    IF NOT pg_catalog.pg_has_role('steadytext_user', 'steadytext_reader', 'MEMBER') THEN
+        GRANT steadytext_reader TO steadytext_user;
+    END IF;
+    IF NOT pg_catalog.pg_has_role('steadytext_admin', 'steadytext_user', 'MEMBER') THEN
+        GRANT steadytext_user TO steadytext_admin;
+    END IF;
+END
+$$;
+
+-- The role on whose behalf a SECURITY DEFINER function runs: what SET ROLE chose, else who logged in.
+CREATE FUNCTION @extschema@._steadytext_caller() RETURNS name
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE current_setting('role') WHEN 'none' THEN session_user ELSE current_setting('role')::name END
+$$;
+
+CREATE FUNCTION @extschema@._steadytext_caller_is(wanted name) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT pg_has_role(@extschema@._steadytext_caller(), wanted, 'USAGE')
+$$;
+
+-- Every refusal passes here, so that message, SQLSTATE and hint always arrive together.
+CREATE FUNCTION @extschema@._steadytext_raise(code text, message text, hint text DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF hint IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = code, MESSAGE = message;
+    END IF;
+    RAISE EXCEPTION USING ERRCODE = code, MESSAGE = message, HINT = hint;
+END
+$$;
+
+CREATE FUNCTION @extschema@.steadytext_version() RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT extversion FROM pg_extension WHERE extname = 'pg_steadytext'
+$$;

@@ -1,0 +1,27 @@
+-- st_* names: the same functions with the same arguments, defaults, results and volatility, written from the catalogue
+-- so that the two cannot differ.
+DO $$
+DECLARE
+    original record;
+BEGIN
+    FOR original IN
+        SELECT p.oid, p.proname, p.proretset, p.provolatile, p.prorettype = 'void'::regtype AS is_void,
+               pg_catalog.pg_get_function_arguments(p.oid) AS arguments,
+               pg_catalog.pg_get_function_result(p.oid) AS result,
+               pg_catalog.array_to_string(ARRAY(
+                   SELECT '$' || n FROM pg_catalog.generate_series(1, p.pronargs) n), ', ') AS passed,
+               'record'::regtype = p.prorettype AS is_record
+        FROM pg_catalog.pg_proc p
+        WHERE p.pronamespace = '@extschema@'::regnamespace AND p.proname LIKE 'steadytext\_%'
+          AND p.proname NOT LIKE 'steadytext\_model%'
+    LOOP
+        EXECUTE pg_catalog.format(
+            'CREATE FUNCTION @extschema@.%I(%s) RETURNS %s LANGUAGE sql %s BEGIN ATOMIC SELECT %s; END',
+            'st_' || pg_catalog.substr(original.proname, 12), original.arguments, original.result,
+            CASE original.provolatile WHEN 'i' THEN 'IMMUTABLE' WHEN 's' THEN 'STABLE' ELSE 'VOLATILE' END,
+            CASE WHEN original.is_record
+                 THEN pg_catalog.format('* FROM @extschema@.%I(%s)', original.proname, original.passed)
+                 ELSE pg_catalog.format('@extschema@.%I(%s)', original.proname, original.passed) END);
+    END LOOP;
+END
+$$;
