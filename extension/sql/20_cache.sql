@@ -79,7 +79,7 @@ $$;
 
 -- Find an entry and count the hit.
 CREATE FUNCTION @extschema@._steadytext_cache_probe(
-    prompt text, params jsonb, OUT found boolean, OUT response text, OUT embedding vector
+    prompt text, params jsonb, OUT is_hit boolean, OUT response text, OUT embedding vector
 ) LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
@@ -87,8 +87,8 @@ DECLARE
 BEGIN
     SELECT c.id, c.response, c.embedding INTO entry, response, embedding FROM @extschema@.steadytext_cache c
     WHERE c.cache_key = @extschema@.steadytext_cache_key(prompt, params);
-    found := entry IS NOT NULL;
-    IF found AND @extschema@._steadytext_writable() THEN
+    is_hit := entry IS NOT NULL;
+    IF is_hit AND @extschema@._steadytext_writable() THEN
         INSERT INTO @extschema@._steadytext_cache_hits (entry_id) VALUES (entry);
     END IF;
 END

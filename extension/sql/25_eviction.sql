@@ -73,10 +73,10 @@ BEGIN
     SELECT v.* INTO plan FROM @extschema@._steadytext_eviction_victims(
         policy, target_entries, (target_size_mb * 1048576)::numeric, min_access_count, min_age_hours) v;
     evicted_count := 0;
-    FOR first IN 1 .. cardinality(plan.victims) BY batch_size LOOP
+    FOR head IN 1 .. cardinality(plan.victims) BY batch_size LOOP
         WITH gone AS (
             DELETE FROM @extschema@.steadytext_cache c
-            WHERE c.id = ANY (plan.victims[first : least(first::bigint + batch_size - 1, cardinality(plan.victims))])
+            WHERE c.id = ANY (plan.victims[head : least(head::bigint + batch_size - 1, cardinality(plan.victims))])
             RETURNING c.size_bytes
         )
         SELECT count(*), coalesce(sum(g.size_bytes), 0) INTO removed, freed_now FROM gone g;

@@ -86,7 +86,7 @@ BEGIN
         thinking_mode, temperature) p;
     IF plan.cached THEN
         SELECT p.* INTO hit FROM @extschema@._steadytext_cache_probe(prompt, plan.params) p;
-        IF hit.found THEN
+        IF hit.is_hit THEN
             RETURN hit.response;
         END IF;
     END IF;
@@ -170,7 +170,7 @@ BEGIN
         thinking_mode, temperature) p;
     IF plan.cached THEN
         SELECT p.* INTO hit FROM @extschema@._steadytext_cache_probe(prompt, plan.params) p;
-        IF hit.found THEN
+        IF hit.is_hit THEN
             answer := hit.response;
             RETURN;
         END IF;

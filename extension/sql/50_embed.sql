@@ -64,7 +64,7 @@ BEGIN
     SELECT p.* INTO plan FROM @extschema@._steadytext_embed_prepare(text_input, use_cache, seed, model, unsafe_mode) p;
     IF plan.cached THEN
         SELECT p.* INTO hit FROM @extschema@._steadytext_cache_probe(text_input, plan.params) p;
-        IF hit.found THEN
+        IF hit.is_hit THEN
             RETURN hit.embedding;
         END IF;
     END IF;
@@ -130,9 +130,9 @@ BEGIN
     FROM unnest(texts) WITH ORDINALITY t (content, place) WHERE t.content IS NOT NULL;
     SELECT p.* INTO plan FROM @extschema@._steadytext_embed_prepare('text', true, NULL, NULL, false) p;
     missing := @extschema@._steadytext_embed_missing(texts, plan.params, plan.cached);
-    FOR first IN 1 .. cardinality(missing) BY chunk LOOP
+    FOR head IN 1 .. cardinality(missing) BY chunk LOOP
         vectors := vectors || @extschema@._steadytext_embed_fresh(
-            missing[first : first + chunk - 1], plan.params, plan.request, plan.cached);
+            missing[head : head + chunk - 1], plan.params, plan.request, plan.cached);
     END LOOP;
     RETURN QUERY SELECT a.content, a.vector FROM @extschema@._steadytext_embed_answers(
         texts, missing, vectors, plan.params) a ORDER BY a.place;
