@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from tests.support.models import Engines, texts
 
 from pg_steadytext.engines.llama import LlamaGenerator
 from pg_steadytext.engines.protocol import Completion, Prompt
+from tests.support.models import Engines, texts
 
 LENGTHS = (3, 3, 3, 8, 8, 20, 60, 150)
 Trace = tuple[str, tuple[tuple[str, float], ...]]

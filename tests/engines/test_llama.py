@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.support.models import Engines, texts, weights
 
 from pg_steadytext.engines.llama import LlamaContext, LlamaGenerator
 from pg_steadytext.engines.llama_embedding import LlamaEmbedder
 from pg_steadytext.engines.protocol import Prompt
 from pg_steadytext.errors import Cancelled, InvalidArgument, ModelFailed, TextTooLong
+from tests.support.models import Engines, texts, weights
 
 
 @pytest.fixture
@@ -81,9 +81,13 @@ def test_a_cancelled_generation_frees_its_slot_at_once(engines: Engines) -> None
     stop = threading.Event()
     begun = threading.Event()
 
+    def on_piece(_piece: str) -> bool:
+        begun.set()
+        return stop.is_set()
+
     def run() -> None:
         with pytest.raises(Cancelled):
-            generator.generate(Prompt("Count to a thousand.", max_tokens=1500), lambda _piece: begun.set() or stop.is_set())  # type: ignore[func-returns-value]
+            generator.generate(Prompt("Tell a long story about a lighthouse.", max_tokens=1500), on_piece)
 
     thread = threading.Thread(target=run)
     thread.start()

@@ -14,7 +14,43 @@ from pg_steadytext.errors import ModelFailed
 
 GENERATION = "smollm2-135m-instruct"
 EMBEDDING = "all-minilm-l6-v2"
-WORDS = ["time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child", "world", "school", "state", "family", "student", "group", "country", "problem", "hand", "part", "place", "case", "week", "company", "system", "program", "question", "work", "government", "number", "night", "point", "home", "water", "room"]
+WORDS = [
+    "time",
+    "year",
+    "people",
+    "way",
+    "day",
+    "man",
+    "thing",
+    "woman",
+    "life",
+    "child",
+    "world",
+    "school",
+    "state",
+    "family",
+    "student",
+    "group",
+    "country",
+    "problem",
+    "hand",
+    "part",
+    "place",
+    "case",
+    "week",
+    "company",
+    "system",
+    "program",
+    "question",
+    "work",
+    "government",
+    "number",
+    "night",
+    "point",
+    "home",
+    "water",
+    "room",
+]
 
 
 def provide_models(model_dir: Path) -> Path:
@@ -59,9 +95,7 @@ class Engines:
 
     def embedder(self, *, threads: int = 2) -> MiniLm:
         """The default embedding model."""
-        return MiniLm(
-            EMBEDDING, self.model_dir / EMBEDDING, "digest", dimensions=384, context=256, threads=threads
-        )
+        return MiniLm(EMBEDDING, self.model_dir / EMBEDDING, "digest", dimensions=384, context=256, threads=threads)
 
     def close(self) -> None:
         """Free the models."""
@@ -73,6 +107,4 @@ class Engines:
 def texts(count: int, lengths: tuple[int, ...], *, seed: int = 11) -> list[str]:
     """Distinct texts of random words; each length is taken from `lengths`, in words."""
     dice = random.Random(seed)
-    return [
-        " ".join(dice.choice(WORDS) for _ in range(dice.choice(lengths))) + f" {number}" for number in range(count)
-    ]
+    return [" ".join(dice.choice(WORDS) for _ in range(dice.choice(lengths))) + f" {number}" for number in range(count)]

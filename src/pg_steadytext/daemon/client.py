@@ -251,9 +251,11 @@ class DaemonClient:
         return self._socket
 
     def _disconnect(self) -> None:
-        socket, self._socket, self._monitor = self._socket, None, None
-        if socket is not None:
+        socket, monitor = self._socket, self._monitor
+        self._socket = self._monitor = None
+        if socket is not None and monitor is not None:
             socket.disable_monitor()
+            monitor.close(linger=0)
             socket.close(linger=0)
 
     def _unavailable(self, what: str) -> DaemonUnavailable:
