@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import NoReturn, ParamSpec, TypeVar
 
+import psycopg
 import typer
 from rich.console import Console
 
-from pg_steadytext.errors import SteadyTextError
+from pg_steadytext.errors import ModelFailed, SteadyTextError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,7 +31,7 @@ def fail(error: SteadyTextError) -> NoReturn:
 
 
 def speaks_plainly(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn the errors that pg_steadytext raises on purpose into a message and exit status 1."""
+    """Turn the errors that pg_steadytext raises on purpose, and PostgreSQL's, into a message and exit status 1."""
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -38,6 +39,9 @@ def speaks_plainly(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except SteadyTextError as error:
             fail(error)
+        except psycopg.Error as error:
+            told = error.diag.message_primary or str(error).strip()
+            fail(ModelFailed(f"PostgreSQL: {told}", hint=error.diag.message_hint))
 
     return run
 
