@@ -87,7 +87,7 @@ def test_up_shows_an_answer_a_search_and_how_to_connect(person: Person) -> None:
     shown = person.succeeds("up")
     assert "SELECT steadytext_generate(" in shown
     assert shown.count("from the cache") == 2
-    assert "Back up the database before you upgrade it." in shown
+    assert "The bakery opens at six and sells out by nine." in shown
     assert "Index Scan using notes_embedding on notes" in shown
     assert "env)" in shown
     assert "psql" in shown

@@ -10,7 +10,7 @@ import pytest
 
 from pg_steadytext.errors import DaemonUnavailable
 from pg_steadytext.queue.schedule import Schedule
-from pg_steadytext.queue.worker import SQL, Worker
+from pg_steadytext.queue.worker import SQL, Worker, heartbeat
 
 ENDPOINT = "tcp://127.0.0.1:5555"
 
@@ -42,6 +42,10 @@ class FakeDaemon:
         if pid is None:
             raise DaemonUnavailable("gone")
         return {"pid": pid, "version": "1.0.0"}
+
+    def stats(self) -> dict[str, Any]:
+        """No metrics."""
+        return {}
 
 
 class FakeConnection:
@@ -134,3 +138,14 @@ def test_a_connection_lost_in_the_middle_is_replaced() -> None:
     waiting = iter(connections)
     worker(time, FakeDaemon(), lambda: next(waiting), fold=5.0).run()
     assert [connection.ran for connection in connections] == [["fold_hits"], ["fold_hits"]]
+
+
+def test_a_heartbeat_counts_requests_errors_and_their_time() -> None:
+    status = {"version": "1.0.0", "pid": 7, "uptime_s": 12.9, "models_loaded": ["a", "b"]}
+    stats = {
+        "steadytext_requests_total": {"generate,ok": 3.0, "generate,53400": 1.0},
+        "steadytext_request_seconds_sum": {"generate": 2.0},
+    }
+    assert heartbeat(status, stats) == {
+        "version": "1.0.0", "uptime": 12, "models": ["a", "b"], "requests": 4, "errors": 1, "milliseconds": 500,
+    }  # fmt: skip

@@ -13,7 +13,7 @@ from pg_steadytext import statements
 SQL = statements.load("pg_steadytext.cli", "sql/demo.sql")
 
 PROMPT = "Explain in one sentence what a database index is."
-QUERY = "How do I keep my data safe?"
+QUERY = "Where can I buy bread in the morning?"
 
 
 @dataclass(frozen=True, slots=True)

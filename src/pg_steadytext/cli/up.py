@@ -36,7 +36,9 @@ def up(
         version = here.ensure_extension()
         here.configure_database()
     if here.is_other_build(version):
-        console.print(f"  note: the database was made from another build of version {version}; {OTHER_BUILD}")
+        console.print(
+            f"  note: the database was made from another build of version {version}; {OTHER_BUILD}", soft_wrap=True
+        )
     with step(f"supervisor, daemon on port {here.settings.daemon_port}, worker"):
         launch.start(here.home, here.account)
         if _wait_for_daemon(here) != __version__:
@@ -88,7 +90,7 @@ def _show(here: Installation) -> None:
     console.print(f"\n[bold]{SEARCH_SHOWN.format(demo.QUERY)}[/bold]", soft_wrap=True)
     for body in found.rows:
         console.print(f"  {body}", style="cyan", markup=False)
-    console.print(f"{_times(found)}; plan: {index or 'without the index'}")
+    console.print(f"{_times(found)}; plan: {index or 'without the index'}", soft_wrap=True)
 
 
 def _times(shown: demo.Shown) -> str:

@@ -35,11 +35,30 @@ log = logging.getLogger(__name__)
 
 
 class Daemon(Protocol):
-    """What the worker asks of the daemon: its status, or a ``SteadyTextError``."""
+    """What the worker asks of the daemon; each raises a ``SteadyTextError`` when there is no answer."""
 
     def status(self, *, timeout_ms: int = ...) -> dict[str, Any]:
-        """Return version, process id and uptime."""
+        """Return version, process id, uptime and loaded models."""
         ...
+
+    def stats(self) -> dict[str, Any]:
+        """Return the daemon's metrics by name."""
+        ...
+
+
+def heartbeat(status: dict[str, Any], stats: dict[str, Any]) -> dict[str, Any]:
+    """Make the columns of ``steadytext_daemon_health`` out of what the daemon tells of itself."""
+    answered: dict[str, float] = stats.get("steadytext_requests_total") or {}
+    seconds: dict[str, float] = stats.get("steadytext_request_seconds_sum") or {}
+    requests = sum(answered.values())
+    return {
+        "version": status.get("version"),
+        "uptime": int(status.get("uptime_s") or 0),
+        "models": status.get("models_loaded") or [],
+        "requests": int(requests),
+        "errors": int(sum(count for name, count in answered.items() if not name.endswith(",ok"))),
+        "milliseconds": round(1000 * sum(seconds.values()) / requests) if requests else None,
+    }
 
 
 @dataclass
@@ -101,16 +120,15 @@ class Worker:
         connection.execute(SQL["evict"])
 
     def _heartbeat(self, connection: psycopg.Connection) -> None:
-        known = {"daemon_id": self.endpoint, "endpoint": self.endpoint}
         try:
-            status = self.daemon.status(timeout_ms=PING_MS)
+            status, stats = self.daemon.status(timeout_ms=PING_MS), self.daemon.stats()
         except SteadyTextError as error:
             if self._seen is not None:
                 log.warning("the daemon is gone: %s", error)
             self._seen = None
-            connection.execute(SQL["daemon_is_unhealthy"], known)
+            connection.execute(SQL["daemon_is_unhealthy"])
             return
-        connection.execute(SQL["daemon_is_healthy"], known | {"version": status.get("version")})
+        connection.execute(SQL["daemon_is_healthy"], {"endpoint": self.endpoint, **heartbeat(status, stats)})
         if status["pid"] != self._seen:
             connection.execute(SQL["sync_models"])
             self._seen = status["pid"]

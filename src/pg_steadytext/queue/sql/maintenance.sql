@@ -14,12 +14,16 @@ SELECT steadytext_models_sync();
 
 -- name: daemon_is_healthy
 INSERT INTO steadytext_daemon_health AS known
-       (daemon_id, endpoint, last_heartbeat, status, version)
-VALUES (%(daemon_id)s, %(endpoint)s, pg_catalog.now(), 'healthy', %(version)s)
+       (daemon_id, endpoint, last_heartbeat, status, version, uptime_seconds, models_loaded,
+        total_requests, error_count, avg_response_time_ms)
+VALUES ('default', %(endpoint)s, pg_catalog.now(), 'healthy', %(version)s, %(uptime)s, %(models)s,
+        %(requests)s, %(errors)s, %(milliseconds)s)
 ON CONFLICT (daemon_id) DO UPDATE
    SET endpoint = excluded.endpoint, last_heartbeat = excluded.last_heartbeat, status = excluded.status,
-       version = excluded.version;
+       version = excluded.version, uptime_seconds = excluded.uptime_seconds, models_loaded = excluded.models_loaded,
+       total_requests = excluded.total_requests, error_count = excluded.error_count,
+       avg_response_time_ms = excluded.avg_response_time_ms;
 
 -- name: daemon_is_unhealthy
 -- The heartbeat stays what it was: the moment the daemon was last seen alive.
-UPDATE steadytext_daemon_health SET status = 'unhealthy' WHERE daemon_id = %(daemon_id)s AND status <> 'unhealthy';
+UPDATE steadytext_daemon_health SET status = 'unhealthy' WHERE daemon_id = 'default' AND status = 'healthy';
