@@ -19,6 +19,7 @@ def download(repo: str, filename: str, folder: Path, name: str, progress: Progre
 
     Raises ModelFailed when the hub cannot be reached or has no such file.
     """
+    from httpx2 import HTTPError
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -26,7 +27,7 @@ def download(repo: str, filename: str, folder: Path, name: str, progress: Progre
         metadata = get_hf_file_metadata(hf_hub_url(repo, filename))
         with _Watch(folder, name, metadata.size, progress):
             found = Path(hf_hub_download(repo, filename, local_dir=folder))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+    except (HTTPError, HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise ModelFailed(
             f'"{filename}" of "{repo}" could not be fetched: {error}',
             hint="check the network; HF_ENDPOINT names another hub, HF_TOKEN opens private repositories",

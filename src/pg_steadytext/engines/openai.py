@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import httpx
+import httpx2
 import numpy as np
 
 from pg_steadytext.engines.protocol import Completion, FinishReason, OnPiece, Prompt, Vectors
@@ -19,7 +19,7 @@ from pg_steadytext.errors import Busy, Cancelled, InvalidArgument, ModelFailed, 
 
 REMOTE_DIGEST = "remote"
 MAX_TEXTS_PER_CALL = 256
-TIMEOUT = httpx.Timeout(connect=5, read=300, write=30, pool=300)
+TIMEOUT = httpx2.Timeout(connect=5, read=300, write=30, pool=300)
 
 
 class OpenAiGenerator:
@@ -28,7 +28,7 @@ class OpenAiGenerator:
     digest = REMOTE_DIGEST
     context_length = 0
 
-    def __init__(self, name: str, client: httpx.Client, *, slots: int) -> None:
+    def __init__(self, name: str, client: httpx2.Client, *, slots: int) -> None:
         self.name = name
         self.slots = slots
         self._model = name.partition(":")[2]
@@ -50,11 +50,11 @@ class OpenAiGenerator:
             body["stop"] = [prompt.stop]
         try:
             with self._client.stream("POST", "chat/completions", json=body) as response:
-                if response.status_code != httpx.codes.OK:
+                if response.status_code != httpx2.codes.OK:
                     response.read()
                     raise _error_of(self.name, response)
                 return self._read(_events(response), on_piece)
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise _unreachable(self.name, error) from error
 
     def _read(self, events: Iterator[dict[str, Any]], on_piece: OnPiece) -> Completion:
@@ -87,7 +87,7 @@ class OpenAiEmbedder:
     digest = REMOTE_DIGEST
     context_length = 0
 
-    def __init__(self, name: str, client: httpx.Client) -> None:
+    def __init__(self, name: str, client: httpx2.Client) -> None:
         self.name = name
         self._model = name.partition(":")[2]
         self._client = client
@@ -110,9 +110,9 @@ class OpenAiEmbedder:
     def _ask(self, texts: Sequence[str]) -> Vectors:
         try:
             response = self._client.post("embeddings", json={"model": self._model, "input": list(texts)})
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise _unreachable(self.name, error) from error
-        if response.status_code != httpx.codes.OK:
+        if response.status_code != httpx2.codes.OK:
             raise _error_of(self.name, response)
         try:
             rows = sorted(response.json()["data"], key=lambda row: row["index"])
@@ -129,13 +129,13 @@ class OpenAiEmbedder:
         """Nothing to free: the client is shared."""
 
 
-def make_client(base_url: str, api_key: str | None) -> httpx.Client:
+def make_client(base_url: str, api_key: str | None) -> httpx2.Client:
     """An HTTP client for one provider; it follows no redirects, so that a key stays with its server."""
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    return httpx.Client(base_url=base_url.rstrip("/") + "/", headers=headers, timeout=TIMEOUT, follow_redirects=False)
+    return httpx2.Client(base_url=base_url.rstrip("/") + "/", headers=headers, timeout=TIMEOUT, follow_redirects=False)
 
 
-def _events(response: httpx.Response) -> Iterator[dict[str, Any]]:
+def _events(response: httpx2.Response) -> Iterator[dict[str, Any]]:
     """The JSON objects of a stream of server-sent events."""
     for line in response.iter_lines():
         if not line.startswith("data:"):
@@ -151,11 +151,11 @@ def _events(response: httpx.Response) -> Iterator[dict[str, Any]]:
             yield event
 
 
-def _unreachable(name: str, error: httpx.HTTPError) -> ModelFailed:
+def _unreachable(name: str, error: httpx2.HTTPError) -> ModelFailed:
     return ModelFailed(f'"{name}" cannot be reached: {error}', hint="check the provider's base_url and the network")
 
 
-def _error_of(name: str, response: httpx.Response) -> Exception:
+def _error_of(name: str, response: httpx2.Response) -> Exception:
     status = response.status_code
     try:
         detail = response.json()["error"]

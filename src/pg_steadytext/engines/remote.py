@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from pg_steadytext.errors import InvalidArgument, UnknownModel
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
     from pg_steadytext.engines.openai import OpenAiEmbedder, OpenAiGenerator
 
@@ -45,7 +45,7 @@ class RemoteModels:
         self._providers = dict(providers)
         self._env = os.environ if env is None else env
         self._lock = threading.Lock()
-        self._clients: dict[str, httpx.Client] = {}
+        self._clients: dict[str, httpx2.Client] = {}
         self._generators: dict[str, OpenAiGenerator] = {}
         self._embedders: dict[str, OpenAiEmbedder] = {}
 
@@ -93,7 +93,7 @@ class RemoteModels:
             )
         return self._providers[provider]
 
-    def _client(self, provider: Provider) -> httpx.Client:
+    def _client(self, provider: Provider) -> httpx2.Client:
         from pg_steadytext.engines.openai import make_client
 
         if provider.name not in self._clients:
