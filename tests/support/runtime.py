@@ -36,7 +36,10 @@ class RuntimeDaemon:
     def start(self, *options: str) -> None:
         """Start the process and wait until it listens; `options` are added to its own."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pg_steadytext.cli", "daemon", "run", "--address", self._address, "--metrics-port", "0", *self._options, *options],
+            [
+                *(sys.executable, "-m", "pg_steadytext.cli", "daemon", "run", "--address", self._address),
+                *("--metrics-port", "0", *self._options, *options),
+            ],
             env={
                 **os.environ,
                 "STEADYTEXT_HOME": str(self._home),
