@@ -34,9 +34,7 @@ def start_server(models: Path, *, embedding: bool) -> xllamacpp.Server:
 def remote(models: Path) -> Iterator[RemoteModels]:
     """Two providers: one that chats, one that embeds."""
     servers = {name: start_server(models, embedding=name == "embeds") for name in ("chats", "embeds")}
-    providers = {
-        name: Provider(name, f"{server.listening_address}/v1", "TEST_KEY") for name, server in servers.items()
-    }
+    providers = {name: Provider(name, f"{server.listening_address}/v1", "TEST_KEY") for name, server in servers.items()}
     providers["locked"] = Provider("locked", providers["chats"].base_url)
     providers["nowhere"] = Provider("nowhere", "http://127.0.0.1:1/v1")
     found = RemoteModels(providers, {"TEST_KEY": KEY})
