@@ -15,7 +15,7 @@ ACK_EVERY = 8
 DEFAULT_SUPERVISOR = "/run/pg_steadytext/supervisor.sock"
 
 
-class Failure(Exception):
+class RequestError(Exception):
     """What the caller will read: a message, its SQLSTATE and a hint."""
 
     def __init__(self, message, code, hint=None):
@@ -23,7 +23,7 @@ class Failure(Exception):
         self.reply = {"error": message, "code": code, "hint": hint, "result": None}
 
 
-class Unreachable(Exception):
+class UnreachableError(Exception):
     """Nobody answers at the endpoint, or the connection was lost."""
 
 
@@ -70,15 +70,15 @@ class Link:
         try:
             self.socket.send_multipart([b"", json.dumps(message).encode()], self.zmq.NOBLOCK)
         except self.zmq.Again:
-            raise Unreachable("the connection takes no more requests") from None
+            raise UnreachableError("the connection takes no more requests") from None
 
     def receive(self, wait_ms):
-        """The next message, or None when `wait_ms` have passed. Raises Unreachable when the connection is lost."""
+        """The next message, or None when `wait_ms` have passed. Raises UnreachableError when the connection is lost."""
         ready = dict(self.poller.poll(wait_ms))
         if self.socket in ready:
             return self.socket.recv_multipart(self.zmq.NOBLOCK)[-1]
         if self.monitor in ready:
-            raise Unreachable("the connection was lost")
+            raise UnreachableError("the connection was lost")
         return None
 
 
@@ -100,7 +100,7 @@ class Client:
             if endpoint == "supervisor":
                 return json.dumps(self.supervise(message))
             return self.ask(endpoint, message, time.monotonic() + timeout_ms / 1000, json.loads(options))
-        except Failure as failure:
+        except RequestError as failure:
             return json.dumps(failure.reply)
         except self.plpy.SPIError as error:
             return json.dumps(interrupted(error))
@@ -130,13 +130,13 @@ class Client:
                         taken += 1
                         if taken % ACK_EVERY == 0:
                             link.send({"method": "ack", "id": self.request_id, "params": {"pieces": ACK_EVERY}})
-                except Unreachable:
+                except UnreachableError:
                     link.close()
                     link = None
                     attempts += 1
                     if attempts > RESENDS:
                         raise unreachable(endpoint, "it went away repeatedly") from None
-        except Failure as failure:
+        except RequestError as failure:
             yield "e" + json.dumps(failure.reply)
         except self.plpy.SPIError as error:
             yield "e" + json.dumps(interrupted(error))
@@ -153,7 +153,7 @@ class Client:
             try:
                 self.post(link, request_id, message, until)
                 return self.answer(link, request_id, until)
-            except Unreachable:
+            except UnreachableError:
                 self.drop()
             except Exception:
                 self.cancel(link, request_id)
@@ -167,7 +167,7 @@ class Client:
     def cancel(self, link, request_id):
         try:
             link.send({"method": "cancel", "params": {"id": request_id}, "id": "", "client": "pg_steadytext"})
-        except Unreachable:
+        except UnreachableError:
             self.drop()
 
     def answer(self, link, request_id, until):
@@ -185,7 +185,7 @@ class Client:
             if reply.get("id") != request_id:
                 continue
             if reply["error"] is not None:
-                raise Failure(reply["error"], reply.get("code") or "58000", reply.get("hint"))
+                raise RequestError(reply["error"], reply.get("code") or "58000", reply.get("hint"))
             self.request_id = request_id
             yield reply["result"]
 
@@ -193,7 +193,7 @@ class Client:
         while True:
             left = until - time.monotonic()
             if left <= 0:
-                raise Failure("the daemon did not answer in time", "57014", "request_timeout_ms sets the limit.")
+                raise RequestError("the daemon did not answer in time", "57014", "request_timeout_ms sets the limit.")
             body = link.receive(min(SLICE_MS, left * 1000))
             if body is not None:
                 return body
@@ -229,7 +229,7 @@ class Client:
         while True:
             try:
                 return Link(self.probe(endpoint), options)
-            except Unreachable as reason:
+            except UnreachableError as reason:
                 if not options["auto_start"]:
                     raise unreachable(endpoint, reason) from None
                 if not asked:
@@ -243,7 +243,7 @@ class Client:
     def start(self, endpoint, reason):
         try:
             reply = self.supervise({"command": "start", "service": "daemon"})
-        except Failure as failure:
+        except RequestError as failure:
             raise unreachable(endpoint, f"{reason}, and {failure}") from None
         if reply["error"] is not None:
             raise unreachable(endpoint, f"{reason}, and the supervisor says: {reply['error']}")
@@ -257,12 +257,12 @@ class Client:
         try:
             found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
         except OSError as error:
-            raise Unreachable(error.strerror or str(error)) from None
-        reason = Unreachable("no address")
+            raise UnreachableError(error.strerror or str(error)) from None
+        reason = UnreachableError("no address")
         for family, _kind, _protocol, _name, address in sorted(found, key=lambda entry: entry[0] != socket.AF_INET):
             try:
                 self.knock(family, address)
-            except Unreachable as refused:
+            except UnreachableError as refused:
                 reason = refused
             else:
                 return f"tcp://[{address[0]}]:{port}" if ":" in address[0] else f"tcp://{address[0]}:{port}"
@@ -281,7 +281,7 @@ class Client:
                     code = errno.ETIMEDOUT
                 self.breathe()
             if code:
-                raise Unreachable(os.strerror(code))
+                raise UnreachableError(os.strerror(code))
 
     # The supervisor.
 
@@ -299,7 +299,7 @@ class Client:
                 line.sendall(json.dumps(command).encode() + b"\n")
                 reply = json.loads(self.read_line(line))
         except (OSError, ValueError) as error:
-            raise Failure(
+            raise RequestError(
                 f"the supervisor at {path} does not answer: {error}",
                 "08001",
                 'Start it with "pg-steadytext up", or name its socket in steadytext.supervisor_socket.',
@@ -328,7 +328,7 @@ def interrupted(error):
 
 
 def unreachable(endpoint, reason):
-    return Failure(
+    return RequestError(
         f"could not reach the daemon at {endpoint}: {reason}",
         "08001",
         "pg-steadytext up starts it; daemon_host and daemon_port tell where it is looked for.",

@@ -174,9 +174,9 @@ BEGIN
             'The keys are the rows of steadytext_config.');
     ELSIF known.kind = 'boolean' THEN
         IF lower(raw) IN ('true', 'on', 'yes', '1') THEN
-            RETURN 'true';
+            RETURN 'true'::jsonb;
         ELSIF lower(raw) IN ('false', 'off', 'no', '0') THEN
-            RETURN 'false';
+            RETURN 'false'::jsonb;
         END IF;
         PERFORM @extschema@._steadytext_raise('22023', format('%s must be true or false, not "%s"', wanted, left(raw, 100)));
     ELSIF known.kind = 'integer' THEN

@@ -52,6 +52,13 @@ BEGIN
 END
 $$;
 
+-- The names of vector's own objects are settled when the extension is created, wherever vector lives.
+CREATE FUNCTION @extschema@._steadytext_vector(numbers text) RETURNS vector
+LANGUAGE sql IMMUTABLE STRICT
+BEGIN ATOMIC
+    SELECT numbers::vector;
+END;
+
 CREATE FUNCTION @extschema@._steadytext_embed(
     text_input text, use_cache boolean, seed integer, model text, unsafe_mode boolean
 ) RETURNS vector
@@ -59,16 +66,19 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     plan record;
-    hit record;
+    is_hit boolean;
+    answer @extschema@.steadytext_cache.embedding%TYPE;
 BEGIN
     SELECT p.* INTO plan FROM @extschema@._steadytext_embed_prepare(text_input, use_cache, seed, model, unsafe_mode) p;
     IF plan.cached THEN
-        SELECT p.* INTO hit FROM @extschema@._steadytext_cache_probe(text_input, plan.params) p;
-        IF hit.is_hit THEN
-            RETURN hit.embedding;
+        SELECT p.is_hit, p.embedding INTO is_hit, answer
+        FROM @extschema@._steadytext_cache_probe(text_input, plan.params) p;
+        IF is_hit THEN
+            RETURN answer;
         END IF;
     END IF;
-    RETURN (@extschema@._steadytext_embed_fresh(ARRAY[text_input], plan.params, plan.request, plan.cached))[1];
+    RETURN @extschema@._steadytext_vector(
+        (@extschema@._steadytext_embed_fresh(ARRAY[text_input], plan.params, plan.request, plan.cached))[1]);
 END
 $$;
 
@@ -119,7 +129,7 @@ DECLARE
     settings @extschema@._steadytext_settings;
     plan record;
     missing text[];
-    vectors text[] := '{}';
+    vectors text[] := '{}'::text[];
     chunk constant integer := 256;
 BEGIN
     IF texts IS NULL THEN

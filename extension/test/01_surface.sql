@@ -1,0 +1,31 @@
+\ir setup.psql
+SELECT plan(24);
+
+SELECT has_function('steadytext_' || name) FROM unnest(ARRAY['generate', 'generate_stream', 'embed', 'embed_batch',
+    'semantic_search', 'daemon_start', 'daemon_stop', 'daemon_status', 'version']) name;
+SELECT has_table(name) FROM unnest(ARRAY['steadytext_cache', 'steadytext_config', 'steadytext_models',
+    'steadytext_daemon_health']) name;
+SELECT has_view('steadytext_cache_with_frecency');
+SELECT has_role(name) FROM unnest(ARRAY['steadytext_reader', 'steadytext_user', 'steadytext_admin', 'steadytext_remote']) name;
+SELECT volatility_is('steadytext_embed', 'stable');
+SELECT volatility_is('steadytext_cache_key', 'immutable');
+SELECT is((SELECT count(*) FROM pg_proc WHERE proname LIKE ANY ('{steadytext\_%,\_steadytext\_%,st\_%}')
+           AND pronamespace = 'public'::regnamespace AND provolatile = 'i'
+           AND proname NOT IN ('steadytext_cache_key', 'st_cache_key', '_steadytext_vector', '_steadytext_frecency',
+                               '_steadytext_is_size')), 0::bigint, 'nothing else is immutable');
+SELECT is_empty($$
+    SELECT p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE p.proname LIKE 'steadytext\_%' AND p.proname NOT LIKE 'steadytext\_model%' AND NOT EXISTS (
+        SELECT FROM pg_proc a WHERE a.pronamespace = p.pronamespace AND a.proname = 'st_' || substr(p.proname, 12)
+        AND pg_get_function_arguments(a.oid) = pg_get_function_arguments(p.oid)
+        AND pg_get_function_result(a.oid) = pg_get_function_result(p.oid) AND a.provolatile = p.provolatile)
+$$, 'every function has its st_ alias with the same arguments');
+SELECT is(pg_get_function_arguments('steadytext_generate'::regproc),
+    'prompt text, max_tokens integer DEFAULT NULL::integer, use_cache boolean DEFAULT true, seed integer DEFAULT 42, '
+    'eos_string text DEFAULT ''[EOS]''::text, model text DEFAULT NULL::text, model_repo text DEFAULT NULL::text, '
+    'model_filename text DEFAULT NULL::text, size text DEFAULT NULL::text, unsafe_mode boolean DEFAULT false, '
+    'thinking_mode boolean DEFAULT false, temperature double precision DEFAULT 0', 'generate keeps SteadyText''s arguments');
+SELECT is(st_version(), (SELECT extversion FROM pg_extension WHERE extname = 'pg_steadytext'), 'version is the extension''s');
+
+SELECT * FROM finish();
+ROLLBACK;
