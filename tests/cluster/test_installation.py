@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -20,7 +21,7 @@ import pytest
 from pg_steadytext.cluster import ports
 from pg_steadytext.cluster.account import Account
 from pg_steadytext.settings import own_environment
-from tests.support.daemon import SOURCES
+from tests.support.daemon import SOURCES, DaemonProcess
 
 
 @dataclass
@@ -244,3 +245,21 @@ def test_up_and_doctor_name_a_taken_port(person: Person) -> None:
     assert f"its port {port} is taken by another process" in doctor.stdout
     assert person.types("status").returncode == 1
     person.succeeds("up", "--no-demo")
+
+
+def test_up_and_doctor_are_not_fooled_by_another_daemon_on_the_port(person: Person, daemon: DaemonProcess) -> None:
+    person.succeeds("down")
+    settings = person.home / "settings.toml"
+    own = settings.read_text()
+    stolen = re.sub(r"(\[daemon\]\nport = )\d+", rf"\g<1>{daemon.port}", own)
+    settings.write_text(stolen)
+    refused = person.types("up", "--no-demo")
+    settings.write_text(own)
+    assert refused.returncode == 1
+    assert f"port {daemon.port} is taken by another process" in refused.stderr
+    person.succeeds("up", "--no-demo")
+    settings.write_text(stolen)
+    done = person.types("doctor")
+    settings.write_text(own)
+    assert done.returncode == 1
+    assert f"pid {daemon.pid}, is not this installation's" in done.stdout

@@ -14,7 +14,7 @@ from pg_steadytext.cluster.installation import Installation
 from pg_steadytext.daemon.client import DaemonClient
 from pg_steadytext.engines.catalogue import Catalogue
 from pg_steadytext.engines.digests import verify
-from pg_steadytext.errors import SteadyTextError
+from pg_steadytext.errors import DaemonUnavailable, SteadyTextError
 
 PACKAGES = ("httpx", "huggingface_hub", "numpy", "onnxruntime", "orjson", "prometheus_client", "psycopg", "tokenizers",
             "xllamacpp", "zmq")  # fmt: skip
@@ -86,6 +86,13 @@ def daemon(here: Installation) -> Iterator[Finding]:
                 f"Stop that process, or move: pg-steadytext up --daemon-port {ports.choose(())}",
             )
         return
+    if told.get("pid") != _supervised_pid(here):
+        yield Finding(
+            "daemon",
+            f"the one that answers on {address}, pid {told.get('pid')}, is not this installation's",
+            f"Stop that process, or move: pg-steadytext up --daemon-port {ports.choose(())}",
+        )
+        return
     version = told.get("version")
     other = version != __version__
     yield Finding(
@@ -93,3 +100,10 @@ def daemon(here: Installation) -> Iterator[Finding]:
         f"version {version} answers on {address}" + (f", but this is version {__version__}" if other else ""),
         "make down, then make up, starts the daemon of this version." if other else None,
     )
+
+
+def _supervised_pid(here: Installation) -> object:
+    try:
+        return control.ask(here.home.supervisor_socket, "status")["services"]["daemon"]["pid"]
+    except DaemonUnavailable:
+        return None

@@ -10,13 +10,14 @@ import typer
 from pg_steadytext import __version__
 from pg_steadytext.cli import demo
 from pg_steadytext.cli.console import console, speaks_plainly, step
-from pg_steadytext.cluster import control, launch
+from pg_steadytext.cluster import control, launch, ports
 from pg_steadytext.cluster.installation import Installation
 from pg_steadytext.daemon.client import DaemonClient
 from pg_steadytext.errors import DaemonUnavailable, SteadyTextError
 
 DAEMON_SECONDS = 120.0
 POLL_SECONDS = 0.1
+MOVE_DAEMON = "pg-steadytext up --daemon-port {}"
 OTHER_BUILD = "DROP EXTENSION pg_steadytext CASCADE and make up make it anew, without what it held."
 SEARCH_SHOWN = "SELECT body FROM steadytext_demo.notes ORDER BY embedding <=> steadytext_embed('{}') LIMIT 3;"
 
@@ -63,19 +64,29 @@ def down() -> None:
 
 
 def _wait_for_daemon(here: Installation) -> str:
-    """Wait until the daemon answers and return its version."""
+    """Wait until this installation's own daemon answers and return its version."""
     give_up = time.monotonic() + DAEMON_SECONDS
     with DaemonClient(here.settings.daemon_endpoint, connect_ms=500) as daemon:
         while True:
             try:
-                return str(daemon.status(timeout_ms=1000).get("version"))
+                told = daemon.status(timeout_ms=1000)
             except SteadyTextError as error:
-                if time.monotonic() >= give_up:
+                problem = error.message
+            else:
+                own = control.ask(here.home.supervisor_socket, "status")["services"]["daemon"]
+                if own["pid"] == told.get("pid"):
+                    return str(told.get("version"))
+                problem = f"port {here.settings.daemon_port} is taken by another daemon, pid {told.get('pid')}"
+                if own["restarts"]:
                     raise DaemonUnavailable(
-                        f"the daemon did not answer within {DAEMON_SECONDS:.0f} s: {error.message}",
-                        hint=f"Its log is {here.home.log / 'daemon.log'}; pg-steadytext doctor looks for the cause.",
-                    ) from error
-                time.sleep(POLL_SECONDS)
+                        problem, hint=f"Stop it, or choose another port: {MOVE_DAEMON.format(ports.choose(()))}"
+                    )
+            if time.monotonic() >= give_up:
+                raise DaemonUnavailable(
+                    f"the daemon did not answer within {DAEMON_SECONDS:.0f} s: {problem}",
+                    hint=f"Its log is {here.home.log / 'daemon.log'}; pg-steadytext doctor looks for the cause.",
+                )
+            time.sleep(POLL_SECONDS)
 
 
 def _show(here: Installation) -> None:
