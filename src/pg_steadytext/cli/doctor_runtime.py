@@ -16,7 +16,7 @@ from pg_steadytext.engines.catalogue import Catalogue
 from pg_steadytext.engines.digests import verify
 from pg_steadytext.errors import DaemonUnavailable, SteadyTextError
 
-PACKAGES = ("httpx", "huggingface_hub", "numpy", "onnxruntime", "orjson", "prometheus_client", "psycopg", "tokenizers",
+PACKAGES = ("httpx2", "huggingface_hub", "numpy", "onnxruntime", "orjson", "prometheus_client", "psycopg", "tokenizers",
             "xllamacpp", "zmq")  # fmt: skip
 LEAST_FREE = 500_000_000
 
