@@ -14,7 +14,7 @@ from pg_steadytext.engines.llama import LlamaContext, LlamaGenerator
 from pg_steadytext.engines.llama_embedding import LlamaEmbedder
 from pg_steadytext.engines.protocol import Prompt
 from pg_steadytext.errors import Cancelled, InvalidArgument, ModelFailed, TextTooLong
-from tests.support.models import Engines, texts, weights
+from tests.support.models import Engines, collect, texts, weights
 
 
 @pytest.fixture
@@ -28,9 +28,8 @@ def keep_going(_piece: str) -> bool:
 
 def test_pieces_put_together_are_the_text(generator: LlamaGenerator) -> None:
     pieces: list[str] = []
-    completion = generator.generate(
-        Prompt("Write three emojis and a line of Chinese.", max_tokens=32), lambda piece: bool(pieces.append(piece))
-    )
+    prompt = Prompt("Write three emojis and a line of Chinese.", max_tokens=32)
+    completion = generator.generate(prompt, collect(pieces))
     assert "".join(pieces) == completion.text
     assert completion.text
     assert completion.completion_tokens <= 32

@@ -13,7 +13,7 @@ from pg_steadytext.engines.openai import OpenAiEmbedder, OpenAiGenerator, make_c
 from pg_steadytext.engines.protocol import Prompt
 from pg_steadytext.engines.remote import Provider, RemoteModels
 from pg_steadytext.errors import Cancelled, InvalidArgument, ModelFailed, NotAllowed, TextTooLong, UnknownModel
-from tests.support.models import Engines, weights
+from tests.support.models import Engines, collect, weights
 
 KEY = "a key for tests"
 
@@ -46,7 +46,7 @@ def test_a_text_is_streamed_and_counted(remote: RemoteModels, engines: Engines) 
     pieces: list[str] = []
     generator = remote.generator("chats:smol")
     prompt = Prompt("Name three colours.", max_tokens=12)
-    completion = generator.generate(prompt, lambda piece: bool(pieces.append(piece)))
+    completion = generator.generate(prompt, collect(pieces))
     assert "".join(pieces) == completion.text
     assert completion.text == engines.generator().generate(prompt, lambda _piece: False).text
     assert (completion.finish_reason, completion.completion_tokens) == ("length", 12)

