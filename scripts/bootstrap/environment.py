@@ -22,13 +22,17 @@ def ensure(places: Places) -> None:
     """Have a virtual environment with everything in requirements.lock and this checkout's package."""
     python = _choose_python()
     lock = places.checkout / "requirements.lock"
-    wanted = stamps.digest([lock], str(python), output([python, "-c", "import sys; print(sys.version)"]))
-    stamp = places.venv / "steadytext-lock"
-    if not stamps.holds(stamp, wanted):
-        with step(f"Making the virtual environment with {python} and installing the locked packages"):
+    made_with = stamps.digest([], str(python), output([python, "-c", "import sys; print(sys.version)"]))
+    python_stamp, lock_stamp = places.venv / "steadytext-python", places.venv / "steadytext-lock"
+    if not stamps.holds(python_stamp, made_with):
+        with step(f"Making the virtual environment with {python}"):
             _make(python, places.venv)
+        stamps.write(python_stamp, made_with)
+    wanted = stamps.digest([lock])
+    if not stamps.holds(lock_stamp, wanted):
+        with step("Installing the locked packages"):
             _pip(places, "install", "--require-hashes", "--only-binary", ":all:", "-r", str(lock))
-        stamps.write(stamp, wanted)
+        stamps.write(lock_stamp, wanted)
     _install_package(places)
     pointer = places.venv / HOME_POINTER
     if not pointer.is_file() or pointer.read_text(encoding="utf-8").strip() != str(places.home):
