@@ -78,7 +78,7 @@ def _choose_python() -> Path:
     for candidate in dict.fromkeys(candidates):
         version = service_output([candidate, "-c", ASK_VERSION])
         if version and tuple(map(int, version.split())) >= OLDEST:
-            return Path(candidate)
+            return Path(os.path.realpath(candidate))
     raise CannotGoOnError(
         f"no Python of {OLDEST[0]}.{OLDEST[1]} or later that the account which runs PostgreSQL can execute",
         "Install one with apt (python3.11 or later): a Python under a private home folder cannot be used.",
