@@ -1,0 +1,131 @@
+"""What an ordinary role cannot do, whatever it puts in the way."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tests.support.databases import Roles, Sessions
+
+
+@pytest.fixture
+def user(connect: Sessions, make_role: Roles) -> psycopg.Connection:
+    """A session of a role that may generate and embed, and may create objects of its own."""
+    role = make_role("steadytext_user")
+    with connect() as admin:
+        admin.execute(sql.SQL("CREATE SCHEMA hostile AUTHORIZATION {}").format(sql.Identifier(role)))
+    return connect(user=role)
+
+
+FORBIDDEN = [
+    "SELECT * FROM steadytext_cache",
+    "SELECT * FROM steadytext_cache_with_frecency",
+    "SELECT * FROM _steadytext_settings",
+    "SELECT * FROM _steadytext_cache_hits",
+    "INSERT INTO _steadytext_cache_hits VALUES (1)",
+    "INSERT INTO steadytext_cache (cache_key, prompt) VALUES ('a', 'b')",
+    "UPDATE steadytext_config SET value = '\"evil\"' WHERE key = 'daemon_host'",
+    "UPDATE steadytext_models SET digest = repeat('0', 64)",
+    "SELECT steadytext_config_set('daemon_host', 'evil')",
+    "SELECT steadytext_config_get('daemon_client_secret_key')",
+    "SELECT steadytext_model_register('x', 'generation', filename => '/etc/passwd')",
+    "SELECT steadytext_cache_clear()",
+    "SELECT steadytext_cache_evict(0)",
+    "SELECT steadytext_cache_preview_eviction()",
+    "SELECT steadytext_daemon_start()",
+    "SELECT steadytext_daemon_stop()",
+    "SELECT steadytext_models_sync()",
+    "SELECT _steadytext_cache_fold()",
+    "SELECT _steadytext_call('tcp://127.0.0.1:1', '{}', 1, '{}')",
+    "SELECT _steadytext_call_stream('tcp://127.0.0.1:1', '{}', 1, '{}')",
+    "SELECT _steadytext_request('shutdown', '{}')",
+    "SELECT _steadytext_cache_store(ARRAY['a'], '{}', ARRAY['b'], NULL, 'm', 'd', 1)",
+    "SELECT steadytext_generate('x', model => 'openai:gpt', unsafe_mode => true)",
+]
+
+
+@pytest.mark.parametrize("statement", FORBIDDEN)
+def test_an_ordinary_role_is_refused(statement: str, user: psycopg.Connection) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        user.execute(statement)
+
+
+def test_a_role_without_membership_can_use_nothing(connect: Sessions, make_role: Roles) -> None:
+    stranger = connect(user=make_role())
+    for call in ("steadytext_generate('x')", "steadytext_embed('x')", "steadytext_version()", "st_cache_stats()"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            stranger.execute(f"SELECT {call}")
+
+
+def test_shadowing_names_in_the_search_path_are_never_met(user: psycopg.Connection, daemon: object) -> None:
+    user.execute("SET search_path = hostile, pg_temp, pg_catalog, public")
+    user.execute("CREATE FUNCTION hostile.bad(text, text) RETURNS text LANGUAGE plpgsql AS "
+                 "$$ BEGIN RAISE EXCEPTION 'shadowed' USING ERRCODE = 'XX000'; END $$")  # fmt: skip
+    user.execute("CREATE OPERATOR hostile.|| (LEFTARG = text, RIGHTARG = text, FUNCTION = hostile.bad)")
+    user.execute("CREATE FUNCTION hostile.bad_equal(text, text) RETURNS boolean LANGUAGE plpgsql AS "
+                 "$$ BEGIN RAISE EXCEPTION 'shadowed' USING ERRCODE = 'XX000'; END $$")  # fmt: skip
+    user.execute("CREATE OPERATOR hostile.= (LEFTARG = text, RIGHTARG = text, FUNCTION = hostile.bad_equal)")
+    for signature in ("sha256(bytea)", "convert_to(text, name)", "encode(bytea, text)", "to_json(text)", "now()"):
+        user.execute(
+            f"CREATE FUNCTION hostile.{signature} RETURNS text LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'shadowed' USING ERRCODE = 'XX000'; END $$"
+        )
+    user.execute("CREATE TEMP TABLE _steadytext_settings AS SELECT 'tcp://127.0.0.1:1' AS endpoint")
+    user.execute("CREATE TEMP TABLE steadytext_cache AS SELECT 'x' AS cache_key")
+    user.execute("CREATE TEMP TABLE steadytext_models AS SELECT 'x' AS name")
+    for call in (
+        "steadytext_generate('Say hi.', 3)", "steadytext_generate('Say hi.', 3)", "st_embed('hi')",
+        "steadytext_generate('Say hi.', 3, model => 'smollm2-135m-instruct')",
+    ):  # fmt: skip
+        row = user.execute(f"SELECT public.{call}").fetchone()
+        assert row is not None
+        assert row[0]
+    pieces = user.execute("SELECT public.steadytext_generate_stream('Say more.', 3)").fetchall()
+    assert pieces
+    assert user.execute("SELECT * FROM public.steadytext_embed_batch(ARRAY['a', 'b'])").fetchall()
+    assert user.execute("SELECT * FROM public.steadytext_semantic_search('a', 1, 0)").fetchall()
+
+
+def test_custom_settings_redirect_nothing(user: psycopg.Connection, daemon: object) -> None:
+    for name in ("daemon_host", "endpoint", "supervisor_socket", "model_dir"):
+        user.execute(f"SET steadytext.{name} = '/tmp/evil'")
+    row = user.execute("SELECT public.steadytext_generate('Say hi again.', 3)").fetchone()
+    assert row is not None
+    assert row[0]
+
+
+def test_the_supervisor_is_found_only_through_the_servers_files(
+    connect: Sessions, make_role: Roles, unused_port: int
+) -> None:
+    with connect() as admin:
+        admin.execute("SELECT steadytext_config_set('daemon_port', %s)", (str(unused_port),))
+    session = connect(user=make_role("steadytext_user"))
+    session.execute("SET steadytext.supervisor_socket = '/tmp/evil.sock'")
+    with pytest.raises(psycopg.OperationalError) as refused:
+        session.execute("SELECT steadytext_generate('x')")
+    assert refused.value.sqlstate == "08001"
+    assert "/tmp/evil.sock" not in str(refused.value)
+
+
+def test_a_role_scoped_cache_is_not_shared(connect: Sessions, make_role: Roles, daemon: object) -> None:
+    with connect() as admin:
+        admin.execute("SELECT steadytext_config_set('cache_scope', 'role')")
+    for _ in range(2):
+        session = connect(user=make_role("steadytext_user"))
+        session.execute("SELECT steadytext_embed('shared?')")
+        found = session.execute("SELECT count(*) FROM steadytext_semantic_search('shared?', 10, 0.5)").fetchone()
+        assert found == (1,)
+    with connect() as admin:
+        assert admin.execute("SELECT count(DISTINCT scope) FROM steadytext_cache").fetchone() == (2,)
+
+
+def test_the_secret_key_is_for_superusers(connect: Sessions, make_role: Roles) -> None:
+    secret = "a" * 40
+    with connect() as admin:
+        admin.execute("SELECT steadytext_config_set('daemon_client_secret_key', %s)", (secret,))
+        assert admin.execute("SELECT steadytext_config_get('daemon_client_secret_key')").fetchone() == (secret,)
+    administrator = connect(user=make_role("steadytext_admin"))
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        administrator.execute("SELECT steadytext_config_get('daemon_client_secret_key')")
+    assert secret not in str(administrator.execute("SELECT * FROM steadytext_config").fetchall())
