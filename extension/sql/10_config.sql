@@ -83,21 +83,22 @@ COMMENT ON COLUMN @extschema@.steadytext_models.registered IS
 -- One row: what every call needs to know, kept by triggers on the tables above.
 CREATE TABLE @extschema@._steadytext_settings (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
-    endpoint text,
-    connection jsonb,
-    auto_start boolean,
-    request_timeout_ms integer,
-    default_max_tokens integer,
-    max_tokens_limit integer,
-    default_seed integer,
-    max_prompt_chars integer,
+    -- first what a hit reads, since a row is taken apart from its start
     cache_enabled boolean,
     shared_cache boolean,
+    default_max_tokens integer,
+    default_seed integer,
+    generation_key text,
+    embedding_key text,
+    max_tokens_limit integer,
+    max_prompt_chars integer,
+    request_timeout_ms integer,
+    auto_start boolean,
+    endpoint text,
+    connection jsonb,
     cache_policy text,
     generation_model text,
-    embedding_model text,
-    generation_key text,
-    embedding_key text
+    embedding_model text
 );
 
 COMMENT ON COLUMN @extschema@._steadytext_settings.generation_key IS
@@ -105,7 +106,7 @@ COMMENT ON COLUMN @extschema@._steadytext_settings.generation_key IS
 
 INSERT INTO @extschema@._steadytext_settings DEFAULT VALUES;
 
--- A cached plan of the one-row table must never count on more than one row, hence no statistics-driven surprises.
+-- One row that is updated in place: room for its versions, and a vacuum after few of them.
 ALTER TABLE @extschema@._steadytext_settings SET (fillfactor = 10, autovacuum_vacuum_threshold = 10);
 
 CREATE FUNCTION @extschema@._steadytext_model_key(model text) RETURNS text

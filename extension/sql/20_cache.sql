@@ -151,7 +151,8 @@ $$;
 -- What the log holds beyond what was folded. Nothing on a hot standby: an unlogged table cannot be read there.
 CREATE FUNCTION @extschema@._steadytext_cache_unfolded()
 RETURNS TABLE (entry_id bigint, hits bigint, last_hit timestamptz)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 10000 AS $$
+LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp ROWS 100 AS $$
 #variable_conflict use_column
 BEGIN
     IF NOT pg_is_in_recovery() THEN
@@ -194,10 +195,11 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     SELECT pg_advisory_xact_lock(hashtextextended('pg_steadytext cache', 0))
 $$;
 
--- The score of SteadyText: accesses divided by one plus the hours since the last of them.
+-- The score of SteadyText: accesses divided by one plus the hours since the last of them. STABLE because date_part is,
+-- so that the planner inlines it.
 CREATE FUNCTION @extschema@._steadytext_frecency(access_count bigint, last_accessed timestamptz, at timestamptz)
 RETURNS double precision
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
+LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
     SELECT access_count / (1.0::double precision + greatest(0.0::double precision,
         pg_catalog.date_part('epoch', at) - pg_catalog.date_part('epoch', last_accessed)) / 3600.0::double precision);

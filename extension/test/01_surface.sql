@@ -11,7 +11,7 @@ SELECT volatility_is('steadytext_embed', 'stable');
 SELECT volatility_is('steadytext_cache_key', 'immutable');
 SELECT is((SELECT count(*) FROM pg_proc WHERE proname LIKE ANY ('{steadytext\_%,\_steadytext\_%,st\_%}')
            AND pronamespace = 'public'::regnamespace AND provolatile = 'i'
-           AND proname NOT IN ('steadytext_cache_key', 'st_cache_key', '_steadytext_vector', '_steadytext_frecency',
+           AND proname NOT IN ('steadytext_cache_key', 'st_cache_key', '_steadytext_vector',
                                '_steadytext_is_size')), 0::bigint, 'nothing else is immutable');
 SELECT is_empty($$
     SELECT p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
