@@ -42,16 +42,21 @@ def ask(path: Path, command: str, service: str | None = None, *, timeout: float 
 
 
 def listen(path: Path) -> socket.socket:
-    """Open the control socket for its owner and group; a socket file that a dead supervisor left is replaced."""
-    path.unlink(missing_ok=True)
+    """Open the control socket for its owner and group; a socket file that a dead supervisor left is replaced.
+
+    The file takes its place only when somebody listens behind it, so that no client is ever refused by one that is there.
+    """
+    unready = path.with_suffix(".new")
+    unready.unlink(missing_ok=True)
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o117)
     try:
-        server.bind(str(path))
+        server.bind(str(unready))
     finally:
         os.umask(mask)
     server.listen(64)
     server.setblocking(False)
+    unready.replace(path)
     return server
 
 
