@@ -44,7 +44,7 @@ def ask(path: Path, command: str, service: str | None = None, *, timeout: float 
 def listen(path: Path) -> socket.socket:
     """Open the control socket for its owner and group; a socket file that a dead supervisor left is replaced.
 
-    The file takes its place only when somebody listens behind it, so that no client is ever refused by one that is there.
+    The file takes its place only when somebody listens behind it: a client that finds it is never refused.
     """
     unready = path.with_suffix(".new")
     unready.unlink(missing_ok=True)
