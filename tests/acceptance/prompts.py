@@ -1,0 +1,83 @@
+"""The prompts of the determinism tests: 64 of them, from three words to a few hundred, always the same."""
+
+from __future__ import annotations
+
+import random
+
+_NOUNS = [
+    "time",
+    "year",
+    "people",
+    "way",
+    "day",
+    "man",
+    "thing",
+    "woman",
+    "life",
+    "child",
+    "world",
+    "school",
+    "state",
+    "family",
+    "student",
+    "group",
+    "country",
+    "problem",
+    "hand",
+    "part",
+    "place",
+    "case",
+    "week",
+    "company",
+    "system",
+    "program",
+    "question",
+    "work",
+    "number",
+    "night",
+    "point",
+    "home",
+    "water",
+    "room",
+    "mother",
+    "area",
+    "money",
+    "story",
+    "fact",
+    "month",
+    "lot",
+    "right",
+    "study",
+    "book",
+    "eye",
+    "job",
+    "word",
+    "business",
+    "issue",
+    "side",
+    "kind",
+    "head",
+    "house",
+    "service",
+    "friend",
+]
+
+
+def prompts(count: int = 64) -> list[str]:
+    """Make ``count`` different prompts; most are short, every eighth is long enough to need several batches."""
+    rng = random.Random(20251125)
+    lengths = (3, 5, 8, 12, 20, 30, 45, 160)
+    return [
+        f"{number}. Tell me about {' '.join(rng.choice(_NOUNS) for _ in range(lengths[number % len(lengths)]))}."
+        for number in range(count)
+    ]
+
+
+def texts(count: int = 500) -> list[str]:
+    """Make ``count`` different texts to embed, of one word up to past the model's window."""
+    rng = random.Random(42)
+    lengths = (1, 2, 4, 6, 9, 14, 25, 60, 8, 5)
+    made = [f"{number} {' '.join(rng.choice(_NOUNS) for _ in range(lengths[number % 10]))}" for number in range(count)]
+    made[17] = " ".join(rng.choice(_NOUNS) for _ in range(400))
+    made[18] = "déjà vu 🌳 木は水を飲む"
+    return made
