@@ -17,22 +17,6 @@ from bare import EmbeddingSession
 from report import Row, emit, row_of_pairs
 
 WORDS = ("tree", "river", "school", "day", "water", "friend", "family", "city", "room", "night", "house", "story")
-    "tree",
-    "river",
-    "school",
-    "day",
-    "water",
-    "friend",
-    "family",
-    "city",
-    "room",
-    "night",
-    "point",
-    "house",
-    "story",
-    "book",
-    "idea",
-]
 REPEATS = 5
 
 

@@ -15,7 +15,7 @@ from tests.support.daemon import DaemonProcess
 from tests.support.databases import Sessions
 
 PROMPTS = prompts()
-MAX_TOKENS = 16
+MAX_TOKENS = 12
 GENERATE = "SELECT steadytext_generate(%s, max_tokens => %s, use_cache => false)"
 STREAM = "SELECT steadytext_generate_stream(%s, max_tokens => %s, use_cache => false)"
 
