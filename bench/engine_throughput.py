@@ -30,12 +30,12 @@ from pg_steadytext.settings import Settings
 from tests.support.models import EMBEDDING, provide_models, texts, weights
 from tests.support.runtime import RuntimeDaemon
 
-TOKENS = 96
+TOKENS = 64
 CLIENTS = 8
 SLOT_SETTINGS = (1, 2, 4, 8)
 BATCH_SIZES = (8, 16, 32, 64)
 REPEATS = 3
-PROMPTS = [f"Write a short story about {text}." for text in texts(16, (3, 8))]
+PROMPTS = [f"Write a short story about {text}." for text in texts(8, (3, 8))]
 
 Generate = Callable[[str], int]
 
@@ -132,8 +132,8 @@ def generation_rows(daemon: RuntimeDaemon, models: Path) -> list[Row]:
     one = compare(
         "tokens/s, 1 client: daemon / bare xllamacpp",
         "tokens/s",
-        lambda: tokens_per_second(ours, 1, PROMPTS[:6]),
-        lambda: tokens_per_second(lambda: bare_generate(single), 1, PROMPTS[:6]),
+        lambda: tokens_per_second(ours, 1, PROMPTS[:3]),
+        lambda: tokens_per_second(lambda: bare_generate(single), 1, PROMPTS[:3]),
         ">= 0.95",
         REPEATS,
     )

@@ -150,7 +150,7 @@ def test_with_keys_only_known_clients_are_served(start_daemon: Start, tmp_path: 
     address = f"tcp://127.0.0.1:{daemon.port}"
     server_public, _ = zmq.auth.load_certificate(server_secret)
 
-    def answers(secret_file: str | bytes | Path | None) -> bool:
+    def answers(secret_file: str | Path | None) -> bool:
         keys = None
         if secret_file is not None:
             public, secret = zmq.auth.load_certificate(secret_file)

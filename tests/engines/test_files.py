@@ -62,7 +62,12 @@ def test_a_file_is_hashed_again_only_when_it_changed(tmp_path: Path, monkeypatch
     model = type(model)("m", "generation", "llama", 512, "x", (ModelFile("f.gguf"),))
     hashed: list[Path] = []
     real = digests.sha256_of
-    monkeypatch.setattr(digests, "sha256_of", lambda path: hashed.append(path) or real(path))
+
+    def counted(path: Path) -> str:
+        hashed.append(path)
+        return real(path)
+
+    monkeypatch.setattr(digests, "sha256_of", counted)
     first = digests.verify(model, tmp_path)
     assert digests.verify(model, tmp_path) == first
     assert len(hashed) == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import stat
 import threading
 import time
 from pathlib import Path
@@ -128,20 +127,19 @@ def test_the_chat_templates_own_marks_in_a_prompt_do_no_harm(generator: LlamaGen
 
 
 def test_the_listener_of_llama_cpp_cannot_be_reached(models: Path, tmp_path: Path) -> None:
-    path = tmp_path / "run" / "c.sock"
-    path.parent.mkdir(mode=0o700)
-    context = LlamaContext(weights(models), context=256, threads=1, socket=path)
-    assert context.server.listening_address.startswith("unix:")
-    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    context = LlamaContext(weights(models), context=256, threads=1, socket_dir=tmp_path / "run")
+    address = context.server.listening_address
+    assert address.startswith(f"unix://{tmp_path}/run/")
+    assert list((tmp_path / "run").iterdir()) == []
     with socket.socket(socket.AF_UNIX) as client, pytest.raises(OSError):
-        client.connect(str(path))
+        client.connect(address.removeprefix("unix://"))
 
 
 def test_a_file_that_llama_cpp_refuses_is_a_clear_error(tmp_path: Path) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF" + bytes(100))
     with pytest.raises(ModelFailed, match="could not load"):
-        LlamaContext(broken, context=256, threads=1, socket=tmp_path / "s.sock")
+        LlamaContext(broken, context=256, threads=1, socket_dir=tmp_path)
 
 
 def test_a_gguf_model_can_embed(models: Path, tmp_path: Path) -> None:

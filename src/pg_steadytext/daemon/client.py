@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -105,7 +105,7 @@ class DaemonClient:
         result = self.call("generate", {"prompt": prompt, **params}, deadline_ms=deadline_ms, lane=lane)
         return Generated(**{field: result[field] for field in Generated.__slots__})
 
-    def stream(self, prompt: str, *, deadline_ms: int | None = None, **params: Any) -> Iterator[str]:
+    def stream(self, prompt: str, *, deadline_ms: int | None = None, **params: Any) -> Generator[str]:
         """The pieces of a text as the model makes them. Closing the iterator cancels the generation."""
         request_id = self._send("generate_stream", {"prompt": prompt, **params}, deadline_ms, "interactive")
         until = self._until(deadline_ms)

@@ -18,7 +18,7 @@ from pg_steadytext.daemon.generation import GenerationScheduler
 from pg_steadytext.daemon.metrics import Metrics
 from pg_steadytext.daemon.options import DaemonOptions
 from pg_steadytext.daemon.streams import Stream
-from pg_steadytext.daemon.wire import PROTOCOL, Request, vector_numbers, vector_text
+from pg_steadytext.daemon.wire import PROTOCOL, Request, vector_numbers, vector_texts
 from pg_steadytext.engines.catalogue import Model
 from pg_steadytext.engines.protocol import Completion, Generator, Prompt, Vectors
 from pg_steadytext.engines.registry import EngineOptions, ModelRegistry
@@ -27,7 +27,7 @@ from pg_steadytext.engines.text import check_text
 from pg_steadytext.errors import InvalidArgument
 
 MAX_GENERATION_THREADS = 128
-DEFAULT_TASK = "Given a web search query, retrieve relevant passages that answer the query"
+MAX_INLINE_VECTORS = 256
 
 
 class Runtime:
@@ -154,11 +154,13 @@ async def embed_batch(runtime: Runtime, request: Request) -> object:
     texts = read.texts(request.params, "texts")
     batcher = await runtime.batcher(request.params)
     vectors = await batcher.embed(texts, request.lane)
+    many = len(vectors) > MAX_INLINE_VECTORS
+    written = await runtime.in_thread(vector_texts, vectors) if many else vector_texts(vectors)
     return {
         "model": batcher.embedder.name,
         "digest": batcher.embedder.digest,
         "dimensions": batcher.embedder.dimensions,
-        "embeddings": [vector_text(vector) for vector in vectors],
+        "embeddings": written,
     }
 
 

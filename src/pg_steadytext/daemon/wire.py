@@ -114,9 +114,9 @@ def request(
     return orjson.dumps(body)
 
 
-def vector_text(vector: Vectors) -> str:
-    """A vector as pgvector writes it, each number with the fewest digits that give the same float32 back."""
-    return orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+def vector_texts(vectors: Vectors) -> list[str]:
+    """Vectors as pgvector writes them, each number with the fewest digits that give the same float32 back."""
+    return [orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY).decode() for vector in vectors]
 
 
 def vector_numbers(vector: Vectors) -> orjson.Fragment:

@@ -16,6 +16,8 @@ each, which is faster in sum than sharing one wide context.
 
 from __future__ import annotations
 
+import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,31 +34,32 @@ from pg_steadytext.errors import Cancelled, InvalidArgument, ModelFailed, TextTo
 PROMPT_CHUNK = 64
 MAX_SEED = 2**32 - 2
 QUIET = -1
+MAX_SOCKET_FOLDER = 70
 
 
 class LlamaContext:
-    """One model context with one slot, behind a Unix socket that only its owner can reach.
+    """One model context with one slot.
 
-    llama.cpp's server always opens a listener; requests come in process, the socket serves nobody.
+    llama.cpp's server always opens a listener; requests come in process, so it listens on a Unix socket in a private
+    folder that is removed as soon as the server stands.
     """
 
-    def __init__(self, path: Path, *, context: int, threads: int, socket: Path, pooling: str | None = None) -> None:
+    def __init__(self, path: Path, *, context: int, threads: int, socket_dir: Path, pooling: str | None = None) -> None:
         self.threads = threads
         params = server_params(path, context=context, threads=threads)
-        params.hostnames = [str(socket)]
         if pooling is not None:
             params.embedding = True
             params.pooling_type = getattr(xllamacpp.llama_pooling_type, f"LLAMA_POOLING_TYPE_{pooling.upper()}")
             params.n_batch = params.n_ubatch = context
-        try:
-            self.server = xllamacpp.Server(params)
-        except (RuntimeError, ValueError) as error:
-            raise ModelFailed(
-                f"llama.cpp could not load {path}: {error}",
-                hint="pg-steadytext models verify checks the file; it may need more memory than there is",
-            ) from error
-        finally:
-            socket.unlink(missing_ok=True)
+        with private_folder(socket_dir) as folder:
+            params.hostnames = [str(folder / "unused.sock")]
+            try:
+                self.server = xllamacpp.Server(params)
+            except (RuntimeError, ValueError) as error:
+                raise ModelFailed(
+                    f"llama.cpp could not load {path}: {error}",
+                    hint="pg-steadytext models verify checks the file; it may need more memory than there is",
+                ) from error
 
 
 def server_params(path: Path, *, context: int, threads: int) -> Any:
@@ -152,13 +155,13 @@ class LlamaGenerator:
         self.context_length = context
         self.slots = slots
         self._path = path
-        self._sockets = SocketNames(socket_dir, name)
+        self._socket_dir = socket_dir
         self._pool = ContextPool(self._make_context, slots=slots, threads=threads)
         with self._pool.take():
             pass
 
     def _make_context(self, threads: int) -> LlamaContext:
-        return LlamaContext(self._path, context=self.context_length, threads=threads, socket=self._sockets.next())
+        return LlamaContext(self._path, context=self.context_length, threads=threads, socket_dir=self._socket_dir)
 
     def generate(self, prompt: Prompt, on_piece: OnPiece) -> Completion:
         """Run one completion; `on_piece` is also called, with an empty text, between the chunks of a prompt.
@@ -183,23 +186,13 @@ class LlamaGenerator:
         self._pool.close()
 
 
-class SocketNames:
-    """Fresh, short socket paths in a folder that only its owner can enter."""
-
-    def __init__(self, folder: Path, model: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._folder = folder
-        self._model = model[:20]
-        self._lock = threading.Lock()
-        self._count = 0
-
-    def next(self) -> Path:
-        """A path that this object has not given out before."""
-        with self._lock:
-            self._count += 1
-            path = self._folder / f"{self._model}-{self._count}.sock"
-        path.unlink(missing_ok=True)
-        return path
+@contextmanager
+def private_folder(parent: Path) -> Iterator[Path]:
+    """A folder that only its owner can enter, gone after the block; elsewhere if `parent` is too long for a socket."""
+    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    short = len(os.fsencode(parent)) <= MAX_SOCKET_FOLDER
+    with tempfile.TemporaryDirectory(prefix="llama-", dir=parent if short else None) as folder:
+        yield Path(folder)
 
 
 def chat_request(prompt: Prompt) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pg_steadytext.engines.llama import LlamaContext, SocketNames
+from pg_steadytext.engines.llama import LlamaContext
 from pg_steadytext.engines.protocol import Vectors
 from pg_steadytext.errors import ModelFailed, TextTooLong
 
@@ -42,9 +42,7 @@ class LlamaEmbedder:
         self.context_length = context
         self._prefix = prefix
         self._lock = threading.Lock()
-        self._context = LlamaContext(
-            path, context=context, threads=threads, socket=SocketNames(socket_dir, name).next(), pooling=pooling
-        )
+        self._context = LlamaContext(path, context=context, threads=threads, socket_dir=socket_dir, pooling=pooling)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """One unit-length float32 row a text, in input order. Raises TextTooLong, ModelFailed."""
