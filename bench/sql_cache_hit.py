@@ -58,6 +58,8 @@ def filled() -> Iterator[None]:
     """A cache with the benchmark's entries, and their copies."""
     with psycopg.connect(autocommit=True) as connection:
         drop(connection)
+        evicting = connection.execute("SELECT steadytext_config_get('cache_eviction_enabled')").fetchone()
+        connection.execute("SELECT steadytext_config_set('cache_eviction_enabled', 'false')")
         connection.execute(FILL, {"entries": ENTRIES})
         for operation in ("generate", "embed"):
             for statement in COPY.format(operation=operation).strip().split(";\n"):
@@ -68,6 +70,7 @@ def filled() -> Iterator[None]:
             yield
         finally:
             drop(connection)
+            connection.execute("SELECT steadytext_config_set('cache_eviction_enabled', %s)", evicting)
 
 
 def drop(connection: psycopg.Connection) -> None:

@@ -24,6 +24,7 @@ from pg_steadytext.cluster.postgres import PrivateCluster
 from pg_steadytext.settings import DEFAULT_DATABASE, Settings, own_environment
 from tests.support.daemon import DaemonProcess
 from tests.support.databases import Roles, Sessions, create_database, drop_database
+from tests.support.stock import provide_stock_python
 from tests.support.supervised import SupervisedDaemon
 
 for _name in set(os.environ) - set(own_environment()):
@@ -139,6 +140,12 @@ def make_role(cluster: PrivateCluster, database: str, role_passwords: dict[str, 
     roles = Roles(cluster, database, role_passwords)
     yield roles
     roles.drop()
+
+
+@pytest.fixture(scope="session")
+def stock_python() -> Path:
+    """The interpreter of an environment with SteadyText's stock package, kept in the home."""
+    return provide_stock_python(Settings.load().home / "stock-client-venv")
 
 
 @pytest.fixture

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from tests.acceptance.prompts import prompts, texts
 from tests.support.daemon import DaemonProcess
 from tests.support.databases import Sessions
+from tests.support.stock import run_stock
 
 PROMPTS = prompts()
 MAX_TOKENS = 12
@@ -72,7 +74,7 @@ def test_generation_is_the_same_after_a_restart_and_with_one_thread_or_two(
 
 
 def test_the_stock_client_gets_the_same_bytes(
-    reference: list[str], stock_client: Callable[[str, str], str], running_daemon: DaemonProcess
+    reference: list[str], stock_python: Path, running_daemon: DaemonProcess, tmp_path: Path
 ) -> None:
     script = (
         "import json, sys\n"
@@ -81,7 +83,7 @@ def test_the_stock_client_gets_the_same_bytes(
         "prompts = json.load(sys.stdin)\n"
         f"json.dump([client.generate(p, max_new_tokens={MAX_TOKENS}) for p in prompts], sys.stdout)\n"
     )
-    assert json.loads(stock_client(script, json.dumps(PROMPTS))) == reference
+    assert json.loads(run_stock(stock_python, script, json.dumps(PROMPTS), cache=tmp_path)) == reference
 
 
 def embed_batches(connection: psycopg.Connection, ordered: Sequence[str], size: int) -> dict[str, str]:

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import venv
 from pathlib import Path
 
 import pytest
 
 from pg_steadytext.daemon.client import DaemonClient
-from pg_steadytext.settings import Settings
 from tests.support.runtime import RuntimeDaemon
+from tests.support.stock import run_stock
 
-STEADYTEXT = "2025.11.25"
-WHEELS = ("numpy", "pyzmq", "pydantic", "platformdirs", "tqdm", "huggingface_hub", "filelock", "typing_extensions")
 SCRIPT = """
 import json, sys
 from steadytext.daemon.client import DaemonClient
@@ -43,48 +37,11 @@ assert client.ping()
 
 
 @pytest.fixture(scope="session")
-def stock_python() -> Path:
-    """The interpreter of an environment with the stock package; made once and kept in the home."""
-    folder = Settings.load().home / "stock-client-venv"
-    python = folder / "bin" / "python"
-    ready = folder / f"steadytext-{STEADYTEXT}"
-    if not ready.exists():
-        venv.create(folder, with_pip=True, clear=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--no-deps", f"steadytext=={STEADYTEXT}"], check=True)
-        subprocess.run([*pip, *WHEELS], check=True)
-        stand_in_for_llama_cpp(python)
-        ready.touch()
-    return python
-
-
-def stand_in_for_llama_cpp(python: Path) -> None:
-    """The package imports llama_cpp, which a client never calls and which has no wheel: give it empty names."""
-    where = subprocess.run(
-        [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    module = Path(where.stdout.strip()) / "llama_cpp.py"
-    module.write_text("class Llama: ...\nclass LlamaGrammar: ...\nclass LogitsProcessorList(list): ...\n")
-
-
-@pytest.fixture(scope="session")
 def answers(stock_python: Path, runtime: RuntimeDaemon, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """What the stock client got."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [str(stock_python), "-c", SCRIPT, str(runtime.port)],
-        env={**environment, "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    sys.stderr.write(done.stderr[-2000:])
-    assert done.returncode == 0
-    found: dict[str, object] = json.loads(done.stdout.strip().splitlines()[-1])
+    cache = tmp_path_factory.mktemp("cache")
+    printed = run_stock(stock_python, SCRIPT, "", str(runtime.port), cache=cache)
+    found: dict[str, object] = json.loads(printed.strip().splitlines()[-1])
     return found
 
 
