@@ -2,7 +2,7 @@
 
 pgbench, prepared statements, 4 clients, 100,000 entries; and one hot key with 16 clients beside uniform keys. The bare
 lookup runs on a copy of the table whose keys can be computed from a number, since pgbench cannot hash.
-Connects through the PG* environment to a database with the extension, as a superuser; everything it makes is removed.
+Connects through the PG* environment as a superuser, and works in a database of its own.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 
+from database import own_database
 from report import Row, compare, emit
 
 ENTRIES = 100_000
@@ -53,30 +52,15 @@ SCRIPTS = {
 }
 
 
-@contextmanager
-def filled() -> Iterator[None]:
-    """A cache with the benchmark's entries, and their copies."""
+def fill() -> None:
+    """Write the benchmark's entries, and their copies."""
     with psycopg.connect(autocommit=True) as connection:
-        drop(connection)
-        evicting = connection.execute("SELECT steadytext_config_get('cache_eviction_enabled')").fetchone()
-        connection.execute("SELECT steadytext_config_set('cache_eviction_enabled', 'false')")
         connection.execute(FILL, {"entries": ENTRIES})
         for operation in ("generate", "embed"):
             for statement in COPY.format(operation=operation).strip().split(";\n"):
                 connection.execute(statement.encode())
             connection.execute(f"VACUUM ANALYZE bench_cache_{operation}".encode())
         connection.execute("VACUUM ANALYZE steadytext_cache")
-        try:
-            yield
-        finally:
-            drop(connection)
-            connection.execute("SELECT steadytext_config_set('cache_eviction_enabled', %s)", evicting)
-
-
-def drop(connection: psycopg.Connection) -> None:
-    """Remove what the benchmark made."""
-    connection.execute("DROP TABLE IF EXISTS bench_cache_generate, bench_cache_embed")
-    connection.execute("DELETE FROM steadytext_cache WHERE prompt LIKE 'bench %'")
 
 
 def transactions(folder: Path, script: str, *, clients: int = 4, hot: bool = False) -> float:
@@ -98,8 +82,9 @@ def transactions(folder: Path, script: str, *, clients: int = 4, hot: bool = Fal
 def main() -> None:
     """Run all four comparisons."""
     rows: list[Row] = []
-    with filled(), tempfile.TemporaryDirectory() as name:
+    with own_database(), tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        fill()
         for operation in ("generate", "embed"):
             rows.append(
                 compare(
