@@ -7,6 +7,7 @@ session at its best batch size, and the time of a single one.
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from report import Row, compare, emit, row_of_pairs
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pg_steadytext.daemon.client import DaemonClient
+from pg_steadytext.engines.llama import server_params
 from pg_steadytext.settings import Settings
 from tests.support.models import EMBEDDING, provide_models, texts, weights
 from tests.support.runtime import RuntimeDaemon
@@ -48,6 +50,13 @@ def bare_server(models: Path, slots: int) -> xllamacpp.Server:
     params.n_parallel = slots
     params.verbosity = -1
     params.hostnames = [str(Path(tempfile.mkdtemp()) / "bare.sock")]
+    return xllamacpp.Server(params)
+
+
+def steady_server(models: Path) -> xllamacpp.Server:
+    """A bare server with the daemon's own settings."""
+    params = server_params(weights(models), context=2048, threads=len(os.sched_getaffinity(0)))
+    params.hostnames = [str(Path(tempfile.mkdtemp()) / "steady.sock")]
     return xllamacpp.Server(params)
 
 
@@ -137,6 +146,15 @@ def generation_rows(daemon: RuntimeDaemon, models: Path) -> list[Row]:
         ">= 0.95",
         REPEATS,
     )
+    steady = steady_server(models)
+    same = compare(
+        "tokens/s, 1 client: daemon / bare xllamacpp with flash attention off, as determinism needs it",
+        "tokens/s",
+        lambda: tokens_per_second(ours, 1, PROMPTS[:3]),
+        lambda: tokens_per_second(lambda: bare_generate(steady), 1, PROMPTS[:3]),
+        ">= 0.95",
+        REPEATS,
+    )
     rates = {}
     for slots in SLOT_SETTINGS:
         server = bare_server(models, slots)
@@ -154,7 +172,7 @@ def generation_rows(daemon: RuntimeDaemon, models: Path) -> list[Row]:
     )
     for client in clients:
         client.close()
-    return [one, many]
+    return [one, same, many]
 
 
 def embedding_rows(daemon: RuntimeDaemon, models: Path) -> list[Row]:
