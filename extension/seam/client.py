@@ -75,7 +75,8 @@ class Link:
     def receive(self, wait_ms):
         """The next message, or None when `wait_ms` have passed. Raises UnreachableError when the connection is lost."""
         ready = dict(self.poller.poll(wait_ms))
-        if self.socket in ready:
+        # an answer and the end of the connection may arrive together: the answer counts
+        if self.socket in ready or (self.monitor in ready and self.socket.poll(0)):
             return self.socket.recv_multipart(self.zmq.NOBLOCK)[-1]
         if self.monitor in ready:
             raise UnreachableError("the connection was lost")

@@ -222,7 +222,8 @@ class DaemonClient:
         poller.register(monitor, zmq.POLLIN)
         while True:
             ready = dict(poller.poll(max(0, int((until - time.monotonic()) * 1000))))
-            if socket in ready:
+            # an answer and the end of the connection may arrive together: the answer counts
+            if socket in ready or (monitor in ready and socket.poll(0)):
                 reply = orjson.loads(socket.recv_multipart()[-1])
                 if reply["id"] == request_id:
                     return _result(reply)
