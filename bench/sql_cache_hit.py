@@ -18,8 +18,8 @@ from database import own_database
 from report import Row, compare, emit
 
 ENTRIES = 100_000
-SECONDS = 4
-REPEATS = 5
+SECONDS = 3
+REPEATS = 3
 
 FILL = """
 INSERT INTO steadytext_cache (cache_key, prompt, response, embedding, operation, model_name, generation_params)

@@ -17,7 +17,7 @@ from report import Row, compare, emit
 MAX_TOKENS = 64
 CLIENTS = 8
 SLOT_SETTINGS = (1, 2, 4, 8)
-PROMPTS = [f"Write a few sentences about the history of the number {number}." for number in range(24)]
+PROMPTS = [f"Write a few sentences about the history of the number {number}." for number in range(12)]
 
 
 def through_sql(tokens_of: dict[str, int]) -> Answer:

@@ -7,14 +7,17 @@ import pytest
 
 from tests.support.databases import Sessions
 
+SENTENCE = (
+    "International organizations communicate environmental responsibilities throughout administrative departments. "
+)
 ASK = "SELECT steadytext_generate(%s, max_tokens => 2)"
 
 
 def test_a_prompt_of_50000_characters_that_fits_the_window_is_cached(connect: Sessions, daemon: object) -> None:
     session = connect()
-    prompt = "Repeat the word." + " international" * 3570 + "\nRepeat the word above."
-    assert len(prompt) > 50_000
+    prompt = (SENTENCE * 500)[:50_000] + " What is this text about?"
     answer = session.execute(ASK, (prompt,)).fetchone()
+    assert answer != ("",)
     session.execute("SELECT steadytext_config_set('daemon_port', '1')")
     assert session.execute(ASK, (prompt,)).fetchone() == answer
 
