@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 
-_NOUNS = [
+from tests.support.models import WORDS
+
+WORDS = [
     "time",
     "year",
     "people",
@@ -68,7 +70,7 @@ def prompts(count: int = 64) -> list[str]:
     rng = random.Random(20251125)
     lengths = (3, 5, 8, 12, 20, 30, 45, 160)
     return [
-        f"{number}. Tell me about {' '.join(rng.choice(_NOUNS) for _ in range(lengths[number % len(lengths)]))}."
+        f"{number}. Tell me about {' '.join(rng.choice(WORDS) for _ in range(lengths[number % len(lengths)]))}."
         for number in range(count)
     ]
 
@@ -77,7 +79,7 @@ def texts(count: int = 500) -> list[str]:
     """Make ``count`` different texts to embed, of one word up to past the model's window."""
     rng = random.Random(42)
     lengths = (1, 2, 4, 6, 9, 14, 25, 60, 8, 5)
-    made = [f"{number} {' '.join(rng.choice(_NOUNS) for _ in range(lengths[number % 10]))}" for number in range(count)]
-    made[17] = " ".join(rng.choice(_NOUNS) for _ in range(400))
+    made = [f"{number} {' '.join(rng.choice(WORDS) for _ in range(lengths[number % 10]))}" for number in range(count)]
+    made[17] = " ".join(rng.choice(WORDS) for _ in range(400))
     made[18] = "déjà vu 🌳 木は水を飲む"
     return made
