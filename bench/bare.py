@@ -27,8 +27,8 @@ Answer = Callable[[str], int]
 def text_server(slots: int, *, exact: bool) -> xllamacpp.Server:
     """A bare llama.cpp server on the default text model.
 
-    ``exact``: without flash attention and prompt cache, which make answers depend on threads and load; else with
-    xllamacpp's own defaults.
+    ``exact``: without flash attention, which makes answers depend on threads and load; else with xllamacpp's own
+    defaults. The prompt cache is off for both, since a benchmark's prompts repeat.
     """
     params = xllamacpp.CommonParams()
     params.model.path = str(Settings.load().model_dir / "smollm2-135m-instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf")

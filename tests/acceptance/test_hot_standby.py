@@ -82,6 +82,8 @@ def test_an_uncached_call_on_a_standby_is_answered_and_stored_nowhere(
 def test_hits_in_a_read_only_transaction_answer_and_count_nothing(connect: Sessions, daemon: object) -> None:
     session = connect()
     text, vector = session.execute(ASK).fetchone(), session.execute(EMBED).fetchone()
+    logged = session.execute("SELECT count(*) FROM _steadytext_cache_hits").fetchone()
     session.execute("SET default_transaction_read_only = on")
     assert session.execute(ASK).fetchone() == text
     assert session.execute(EMBED).fetchone() == vector
+    assert session.execute("SELECT count(*) FROM _steadytext_cache_hits").fetchone() == logged
