@@ -84,12 +84,13 @@ COMMENT ON COLUMN @extschema@.steadytext_models.registered IS
 CREATE TABLE @extschema@._steadytext_settings (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     -- first what a hit reads, since a row is taken apart from its start
-    cache_enabled boolean,
-    shared_cache boolean,
+    generation_params text,
+    embedding_params text,
+    generation_key text,
     default_max_tokens integer,
     default_seed integer,
-    generation_key text,
-    embedding_key text,
+    cache_enabled boolean,
+    shared_cache boolean,
     max_tokens_limit integer,
     max_prompt_chars integer,
     request_timeout_ms integer,
@@ -102,7 +103,9 @@ CREATE TABLE @extschema@._steadytext_settings (
 );
 
 COMMENT ON COLUMN @extschema@._steadytext_settings.generation_key IS
-    'The model part of a cache key''s canonical parameters; null until the digest of the weights is known';
+    'The model part of a cache key''s canonical parameters; null where no answer may be shared';
+COMMENT ON COLUMN @extschema@._steadytext_settings.generation_params IS
+    'The cache key''s canonical parameters of a call that names none; null where no answer may be shared';
 
 INSERT INTO @extschema@._steadytext_settings DEFAULT VALUES;
 
@@ -115,6 +118,16 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     FROM @extschema@.steadytext_models m WHERE m.name = model AND m.digest IS NOT NULL
 $$;
 
+-- The canonical parameters of steadytext_generate('…') and steadytext_embed('…'), as their full paths build them.
+CREATE FUNCTION @extschema@._steadytext_default_params(op text, model text, max_tokens integer) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT (jsonb_build_object('op', op, 'model', m.name, 'digest', m.digest) || CASE op
+        WHEN 'generate' THEN jsonb_build_object(
+            'max_tokens', max_tokens, 'seed', 42, 'temperature', 0, 'eos_string', '[EOS]', 'thinking_mode', false)
+        ELSE '{}' END)::text
+    FROM @extschema@.steadytext_models m WHERE m.name = model AND m.digest IS NOT NULL
+$$;
+
 CREATE FUNCTION @extschema@._steadytext_settings_refresh() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -122,10 +135,12 @@ DECLARE
     host text;
     generation text;
     embedding text;
+    shared boolean;
 BEGIN
     SELECT jsonb_object_agg(k.key, coalesce(c.value, k.default_value)) INTO config
     FROM @extschema@._steadytext_config_keys k LEFT JOIN @extschema@.steadytext_config c ON c.key = k.key;
     host := config ->> 'daemon_host';
+    shared := (config ->> 'cache_enabled')::boolean AND config ->> 'cache_scope' = 'database';
     SELECT m.name INTO generation FROM @extschema@.steadytext_models m
     WHERE m.kind = 'generation' AND (m.name = config ->> 'default_generation_model'
                                      OR config ->> 'default_generation_model' = ANY (m.aliases));
@@ -151,8 +166,10 @@ BEGIN
         cache_policy = config ->> 'cache_policy',
         generation_model = generation,
         embedding_model = embedding,
-        generation_key = @extschema@._steadytext_model_key(generation),
-        embedding_key = @extschema@._steadytext_model_key(embedding);
+        generation_key = CASE WHEN shared THEN @extschema@._steadytext_model_key(generation) END,
+        generation_params = CASE WHEN shared THEN @extschema@._steadytext_default_params(
+            'generate', generation, (config ->> 'default_max_tokens')::integer) END,
+        embedding_params = CASE WHEN shared THEN @extschema@._steadytext_default_params('embed', embedding, NULL) END;
     RETURN NULL;
 END
 $$;

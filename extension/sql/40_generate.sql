@@ -106,8 +106,10 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     SELECT (1000 * extract(epoch FROM clock_timestamp() - started))::integer
 $$;
 
--- A hit with the model, scope and temperature left at their defaults is answered by the first query: it builds the
--- same key as _steadytext_generate_prepare does, as text instead of jsonb. Everything else goes the full way.
+-- A hit with the model, scope and temperature left at their defaults is answered by one query, which builds the same
+-- key as _steadytext_generate_prepare does, as text instead of jsonb; with every option at its default, the key's
+-- parameters lie ready (an expression is compiled anew for each call, so a short one pays). Everything else goes the
+-- full way.
 CREATE FUNCTION @extschema@.steadytext_generate(
     prompt text, max_tokens integer DEFAULT NULL, use_cache boolean DEFAULT true, seed integer DEFAULT 42,
     eos_string text DEFAULT '[EOS]', model text DEFAULT NULL, model_repo text DEFAULT NULL,
@@ -121,16 +123,21 @@ DECLARE
     answer text;
     writable boolean;
 BEGIN
-    SELECT c.id, c.response, current_setting('transaction_read_only') = 'off' INTO entry, answer, writable
-    FROM @extschema@._steadytext_settings s
-    JOIN @extschema@.steadytext_cache c ON c.cache_key = CASE
-        WHEN use_cache AND s.cache_enabled AND s.shared_cache AND NOT unsafe_mode AND temperature = 0
-             AND num_nulls(model, model_repo, model_filename, size) = 4
-        THEN encode(sha256(convert_to(
+    IF use_cache AND max_tokens IS NULL AND seed = 42 AND eos_string = '[EOS]' AND NOT unsafe_mode AND NOT thinking_mode
+        AND temperature = 0 AND num_nulls(model, model_repo, model_filename, size) = 4 THEN
+        SELECT c.id, c.response, current_setting('transaction_read_only') = 'off' INTO entry, answer, writable
+        FROM @extschema@._steadytext_settings s
+        JOIN @extschema@.steadytext_cache c ON c.cache_key = encode(sha256(convert_to(
+            octet_length(convert_to(prompt, 'UTF8'))::text || ':' || prompt || s.generation_params, 'UTF8')), 'hex');
+    ELSIF use_cache AND NOT unsafe_mode AND temperature = 0 AND num_nulls(model, model_repo, model_filename, size) = 4 THEN
+        SELECT c.id, c.response, current_setting('transaction_read_only') = 'off' INTO entry, answer, writable
+        FROM @extschema@._steadytext_settings s
+        JOIN @extschema@.steadytext_cache c ON c.cache_key = encode(sha256(convert_to(
             octet_length(convert_to(prompt, 'UTF8'))::text || ':' || prompt || format(
-            '{"op": "generate", "seed": %s%s, "eos_string": %s, "max_tokens": %s, "temperature": 0, "thinking_mode": %s}',
-            coalesce(seed, s.default_seed), s.generation_key, to_json(eos_string),
-            coalesce(max_tokens, s.default_max_tokens), thinking_mode::text), 'UTF8')), 'hex') END;
+            '{"op": "generate", "seed": %s', coalesce(seed, s.default_seed)) || s.generation_key || format(
+            ', "eos_string": %s, "max_tokens": %s, "temperature": 0, "thinking_mode": %s}', to_json(eos_string),
+            coalesce(max_tokens, s.default_max_tokens), thinking_mode::text), 'UTF8')), 'hex');
+    END IF;
     IF entry IS NOT NULL THEN
         IF writable THEN
             INSERT INTO @extschema@._steadytext_cache_hits (entry_id) VALUES (entry);

@@ -93,14 +93,12 @@ DECLARE
     answer @extschema@.steadytext_cache.embedding%TYPE;
     writable boolean;
 BEGIN
-    SELECT c.id, c.embedding, current_setting('transaction_read_only') = 'off' INTO entry, answer, writable
-    FROM @extschema@._steadytext_settings s
-    JOIN @extschema@.steadytext_cache c ON c.cache_key = CASE
-        WHEN use_cache AND s.cache_enabled AND s.shared_cache AND NOT unsafe_mode AND model IS NULL
-             AND coalesce(seed, 0) >= 0
-        THEN encode(sha256(convert_to(
-            octet_length(convert_to(text_input, 'UTF8'))::text || ':' || text_input
-            || '{"op": "embed"' || s.embedding_key || '}', 'UTF8')), 'hex') END;
+    IF use_cache AND NOT unsafe_mode AND model IS NULL AND coalesce(seed, 0) >= 0 THEN
+        SELECT c.id, c.embedding, current_setting('transaction_read_only') = 'off' INTO entry, answer, writable
+        FROM @extschema@._steadytext_settings s
+        JOIN @extschema@.steadytext_cache c ON c.cache_key = encode(sha256(convert_to(
+            octet_length(convert_to(text_input, 'UTF8'))::text || ':' || text_input || s.embedding_params, 'UTF8')), 'hex');
+    END IF;
     IF entry IS NOT NULL THEN
         IF writable THEN
             PERFORM @extschema@._steadytext_cache_log(entry);
