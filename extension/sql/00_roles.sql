@@ -3,7 +3,8 @@ DO $$
 DECLARE
     wanted text;
 BEGIN
-    FOREACH wanted IN ARRAY ARRAY['steadytext_reader', 'steadytext_user', 'steadytext_admin', 'steadytext_remote'] LOOP
+    FOREACH wanted IN ARRAY ARRAY['steadytext_reader', 'steadytext_user', 'steadytext_admin', 'steadytext_remote',
+                                'steadytext_worker'] LOOP
         IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = wanted) THEN
             EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', wanted);
         END IF;
@@ -17,15 +18,22 @@ BEGIN
 END
 $$;
 
+-- Small functions are PL/pgSQL: one in SQL that has a SET of its own is never inlined, and is parsed and planned anew in
+-- each transaction.
+
 -- The role on whose behalf a SECURITY DEFINER function runs: what SET ROLE chose, else who logged in.
 CREATE FUNCTION @extschema@._steadytext_caller() RETURNS name
-LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE current_setting('role') WHEN 'none' THEN session_user ELSE current_setting('role')::name END
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN CASE current_setting('role') WHEN 'none' THEN session_user ELSE current_setting('role')::name END;
+END
 $$;
 
 CREATE FUNCTION @extschema@._steadytext_caller_is(wanted name) RETURNS boolean
-LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT pg_has_role(@extschema@._steadytext_caller(), wanted, 'USAGE')
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN pg_has_role(@extschema@._steadytext_caller(), wanted, 'USAGE');
+END
 $$;
 
 -- Every refusal passes here, so that message, SQLSTATE and hint always arrive together.

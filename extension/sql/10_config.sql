@@ -40,6 +40,11 @@ VALUES
      'Who shares a cached answer: the database, or each role for itself'),
     ('max_queue_size', 'integer', '10000', 1, 2147483647, NULL, false, 'Requests the queue holds before it is full'),
     ('max_pending_per_user', 'integer', '100', 1, 2147483647, NULL, false, 'Requests of one role waiting in the queue'),
+    ('queue_max_wait_seconds', 'integer', '60', 1, 86400, NULL, false,
+     'Seconds after which a waiting request of low priority is taken in its turn'),
+    ('queue_max_retries', 'integer', '3', 0, 100, NULL, false, 'Attempts after the first before a request has failed'),
+    ('queue_retry_seconds', 'integer', '1', 0, 3600, NULL, false,
+     'Longest pause before the first retry; it doubles with each one, up to five minutes'),
     ('queue_retention_days', 'integer', '7', 0, 36500, NULL, false, 'Days a finished request is kept'),
     ('audit_retention_days', 'integer', '30', 0, 36500, NULL, false, 'Days an audit entry is kept'),
     ('prompt_policy', 'text', '"off"', NULL, NULL, '^(off|warn|reject)$', false,
@@ -99,7 +104,13 @@ CREATE TABLE @extschema@._steadytext_settings (
     connection jsonb,
     cache_policy text,
     generation_model text,
-    embedding_model text
+    embedding_model text,
+    rerank_model text,
+    max_queue_size bigint,
+    max_pending_per_user bigint,
+    queue_max_wait interval,
+    queue_max_retries integer,
+    queue_retry_seconds integer
 );
 
 COMMENT ON COLUMN @extschema@._steadytext_settings.generation_key IS
@@ -166,6 +177,12 @@ BEGIN
         cache_policy = config ->> 'cache_policy',
         generation_model = generation,
         embedding_model = embedding,
+        rerank_model = config ->> 'default_rerank_model',
+        max_queue_size = (config ->> 'max_queue_size')::bigint,
+        max_pending_per_user = (config ->> 'max_pending_per_user')::bigint,
+        queue_max_wait = make_interval(secs => (config ->> 'queue_max_wait_seconds')::integer),
+        queue_max_retries = (config ->> 'queue_max_retries')::integer,
+        queue_retry_seconds = (config ->> 'queue_retry_seconds')::integer,
         generation_key = CASE WHEN shared THEN @extschema@._steadytext_model_key(generation) END,
         generation_params = CASE WHEN shared THEN @extschema@._steadytext_default_params(
             'generate', generation, (config ->> 'default_max_tokens')::integer) END,

@@ -65,8 +65,10 @@ END
 $$;
 
 CREATE FUNCTION @extschema@._steadytext_writable() RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT current_setting('transaction_read_only') = 'off'
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN current_setting('transaction_read_only') = 'off';
+END
 $$;
 
 -- Append one row to the log. VOLATILE, so that a STABLE function may have a hit counted.

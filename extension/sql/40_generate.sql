@@ -102,8 +102,10 @@ END
 $$;
 
 CREATE FUNCTION @extschema@._steadytext_ms_since(started timestamptz) RETURNS integer
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT (1000 * extract(epoch FROM clock_timestamp() - started))::integer
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN 1000 * extract(epoch FROM clock_timestamp() - started);
+END
 $$;
 
 -- A hit with the model, scope and temperature left at their defaults is answered by one query, which builds the same

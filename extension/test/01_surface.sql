@@ -1,18 +1,21 @@
 \ir setup.psql
-SELECT plan(24);
+SELECT plan(41);
 
 SELECT has_function('steadytext_' || name) FROM unnest(ARRAY['generate', 'generate_stream', 'embed', 'embed_batch',
-    'semantic_search', 'daemon_start', 'daemon_stop', 'daemon_status', 'version']) name;
+    'semantic_search', 'daemon_start', 'daemon_stop', 'daemon_status', 'version', 'generate_async', 'embed_async',
+    'rerank_async', 'generate_batch_async', 'embed_batch_async', 'rerank_batch_async', 'check_async', 'get_result',
+    'get_async_result', 'check_async_batch', 'cancel_async', 'batch_status', 'check_rate_limit']) name;
 SELECT has_table(name) FROM unnest(ARRAY['steadytext_cache', 'steadytext_config', 'steadytext_models',
-    'steadytext_daemon_health']) name;
+    'steadytext_daemon_health', 'steadytext_queue', 'steadytext_rate_limits', 'steadytext_audit_log']) name;
 SELECT has_view('steadytext_cache_with_frecency');
-SELECT has_role(name) FROM unnest(ARRAY['steadytext_reader', 'steadytext_user', 'steadytext_admin', 'steadytext_remote']) name;
+SELECT has_role(name) FROM unnest(ARRAY['steadytext_reader', 'steadytext_user', 'steadytext_admin', 'steadytext_remote',
+    'steadytext_worker']) name;
 SELECT volatility_is('steadytext_embed', 'stable');
 SELECT volatility_is('steadytext_cache_key', 'immutable');
 SELECT is((SELECT count(*) FROM pg_proc WHERE proname LIKE ANY ('{steadytext\_%,\_steadytext\_%,st\_%}')
            AND pronamespace = 'public'::regnamespace AND provolatile = 'i'
            AND proname NOT IN ('steadytext_cache_key', 'st_cache_key', '_steadytext_vector',
-                               '_steadytext_is_size')), 0::bigint, 'nothing else is immutable');
+                               '_steadytext_is_size', '_steadytext_vector_text')), 0::bigint, 'nothing else is immutable');
 SELECT is_empty($$
     SELECT p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
     WHERE p.proname LIKE 'steadytext\_%' AND p.proname NOT LIKE 'steadytext\_model%' AND NOT EXISTS (

@@ -1,0 +1,400 @@
+-- Asynchronous requests: validated and settled like the synchronous ones when they are queued, under the rights of who
+-- asks; a worker only carries them out.
+
+-- Insert one request for each text, and return their ids in order. An unfinished request of the owner with the same
+-- dedupe key stands for a new one. Planning for each call would cost more than the call.
+CREATE FUNCTION @extschema@._steadytext_queue_push(
+    request_type text, texts text[], documents text[], params jsonb, priority integer, user_id text,
+    not_before timestamptz, dedupe text, max_retries integer
+) RETURNS uuid[]
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_variable
+DECLARE
+    caller constant name := @extschema@._steadytext_caller();
+    ids uuid[];
+    first_id bigint;
+    twin uuid;
+BEGIN
+    PERFORM @extschema@._steadytext_queue_check(priority, user_id, not_before, dedupe, max_retries);
+    IF cardinality(texts) = 0 THEN
+        RETURN '{}'::uuid[];
+    END IF;
+    IF NOT @extschema@._steadytext_writable() THEN
+        PERFORM @extschema@._steadytext_raise('25006', 'cannot queue a request in a read-only transaction');
+    END IF;
+    PERFORM @extschema@._steadytext_rate_enforce(caller, user_id, cardinality(texts));
+    ids := ARRAY(SELECT gen_random_uuid() FROM generate_series(1, cardinality(texts)));
+    WITH queued AS (
+        INSERT INTO @extschema@.steadytext_queue AS q (request_id, request_type, lane, priority, owner, user_id, session_id,
+            prompt, prompts, params, due_at, max_retries, batch_id, dedupe_key)
+        SELECT t.id, request_type, request_type, priority, caller, coalesce(user_id, caller::text),
+               nullif(current_setting('application_name'), ''), t.content, documents, params,
+               greatest(clock_timestamp(), not_before), coalesce(max_retries, s.queue_max_retries),
+               CASE WHEN cardinality(ids) > 1 THEN ids[1] END, dedupe
+        FROM @extschema@._steadytext_settings s, unnest(ids, texts) WITH ORDINALITY AS t (id, content, place)
+        ORDER BY t.place
+        ON CONFLICT (owner, dedupe_key) WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'processing')
+            DO UPDATE SET dedupe_key = excluded.dedupe_key
+        RETURNING q.id, q.request_id
+    )
+    SELECT min(queued.id), (array_agg(queued.request_id))[1] INTO first_id, twin FROM queued;
+    IF twin <> ALL (ids) THEN
+        RETURN ARRAY[twin];
+    END IF;
+    PERFORM @extschema@._steadytext_queue_admit(caller, request_type, first_id, cardinality(texts));
+    RETURN ids;
+END
+$$;
+
+CREATE FUNCTION @extschema@._steadytext_queue_check(
+    priority integer, user_id text, not_before timestamptz, dedupe_key text, max_retries integer
+) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF priority IS NULL THEN
+        PERFORM @extschema@._steadytext_raise('22004', 'priority cannot be null');
+    ELSIF priority NOT BETWEEN 1 AND 10 THEN
+        PERFORM @extschema@._steadytext_raise('22023', format('priority must be between 1 and 10, not %s', priority));
+    ELSIF user_id = '' OR length(user_id) > 200 THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'user_id must have 1 to 200 characters');
+    ELSIF dedupe_key = '' OR length(dedupe_key) > 500 THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'dedupe_key must have 1 to 500 characters');
+    ELSIF NOT isfinite(not_before) THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'not_before must be a moment, not infinity');
+    ELSIF max_retries NOT BETWEEN 0 AND 100 THEN
+        PERFORM @extschema@._steadytext_raise('22023', format('max_retries must be between 0 and 100, not %s', max_retries));
+    END IF;
+END
+$$;
+
+-- What a worker is to do: the daemon's parameters, and those of the cache's key where the answer may be kept.
+CREATE FUNCTION @extschema@._steadytext_queue_params(request jsonb, cache jsonb, cached boolean) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN CASE WHEN cached THEN jsonb_build_object('request', request, 'cache', cache)
+                ELSE jsonb_build_object('request', request) END;
+END
+$$;
+
+CREATE FUNCTION @extschema@.steadytext_generate_async(
+    prompt text, max_tokens integer DEFAULT 512, priority integer DEFAULT 5, user_id text DEFAULT NULL,
+    use_cache boolean DEFAULT true, seed integer DEFAULT 42, eos_string text DEFAULT '[EOS]', model text DEFAULT NULL,
+    model_repo text DEFAULT NULL, model_filename text DEFAULT NULL, size text DEFAULT NULL,
+    unsafe_mode boolean DEFAULT false, thinking_mode boolean DEFAULT false, temperature double precision DEFAULT 0,
+    not_before timestamptz DEFAULT NULL, dedupe_key text DEFAULT NULL, max_retries integer DEFAULT NULL,
+    stream boolean DEFAULT false
+) RETURNS uuid
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    plan record;
+    params jsonb;
+BEGIN
+    plan := @extschema@._steadytext_generate_prepare(
+        prompt, max_tokens, use_cache, seed, eos_string, model, model_repo, model_filename, size, unsafe_mode,
+        thinking_mode, temperature);
+    params := @extschema@._steadytext_queue_params(plan.request - 'prompt', plan.params, plan.cached);
+    IF stream THEN
+        params := params || '{"stream": true}';
+    END IF;
+    RETURN (@extschema@._steadytext_queue_push(
+        'generate', ARRAY[prompt], NULL, params, priority, user_id, not_before, dedupe_key, max_retries))[1];
+END
+$$;
+
+CREATE FUNCTION @extschema@.steadytext_embed_async(
+    text_input text, priority integer DEFAULT 5, user_id text DEFAULT NULL, use_cache boolean DEFAULT true,
+    seed integer DEFAULT 42, model text DEFAULT NULL, unsafe_mode boolean DEFAULT false,
+    not_before timestamptz DEFAULT NULL, dedupe_key text DEFAULT NULL, max_retries integer DEFAULT NULL
+) RETURNS uuid
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    plan record;
+BEGIN
+    plan := @extschema@._steadytext_embed_prepare(text_input, use_cache, seed, model, unsafe_mode);
+    RETURN (@extschema@._steadytext_queue_push(
+        'embed', ARRAY[text_input], NULL, @extschema@._steadytext_queue_params(plan.request, plan.params, plan.cached),
+        priority, user_id, not_before, dedupe_key, max_retries))[1];
+END
+$$;
+
+-- Documents are compared as they are; a null among them is refused, since there is nothing to return it as.
+CREATE FUNCTION @extschema@._steadytext_rerank_prepare(
+    name text, query text, documents text[], task text, return_scores boolean, seed integer
+) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    longest integer;
+BEGIN
+    SELECT s.max_prompt_chars INTO longest FROM @extschema@._steadytext_settings s;
+    PERFORM @extschema@._steadytext_check_text(name, query, longest);
+    PERFORM @extschema@._steadytext_check_text('task', task, longest);
+    IF documents IS NULL THEN
+        PERFORM @extschema@._steadytext_raise('22004', 'documents cannot be null');
+    ELSIF cardinality(documents) = 0 THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'documents cannot be empty');
+    ELSIF return_scores IS NULL THEN
+        PERFORM @extschema@._steadytext_raise('22004', 'return_scores cannot be null');
+    ELSIF seed < 0 THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'seed must be non-negative');
+    END IF;
+    PERFORM @extschema@._steadytext_check_text(format('documents[%s]', d.place), d.content, longest)
+    FROM unnest(documents) WITH ORDINALITY d (content, place);
+    RETURN jsonb_build_object('request', jsonb_build_object(
+        'task', task, 'return_scores', return_scores, 'seed', coalesce(seed, 42)));
+END
+$$;
+
+CREATE FUNCTION @extschema@.steadytext_rerank_async(
+    query text, documents text[], task text DEFAULT 'Given a web search query, retrieve relevant passages that answer the query',
+    return_scores boolean DEFAULT true, seed integer DEFAULT 42, priority integer DEFAULT 5, user_id text DEFAULT NULL,
+    not_before timestamptz DEFAULT NULL, dedupe_key text DEFAULT NULL, max_retries integer DEFAULT NULL
+) RETURNS uuid
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (@extschema@._steadytext_queue_push('rerank', ARRAY[query], documents,
+        @extschema@._steadytext_rerank_prepare('query', query, documents, task, return_scores, seed),
+        priority, user_id, not_before, dedupe_key, max_retries))[1];
+END
+$$;
+
+-- Batches: one request a text, in input order, all of one batch_id.
+CREATE FUNCTION @extschema@.steadytext_generate_batch_async(
+    prompts text[], max_tokens integer DEFAULT 512, priority integer DEFAULT 5, user_id text DEFAULT NULL,
+    use_cache boolean DEFAULT true, seed integer DEFAULT 42, model text DEFAULT NULL
+) RETURNS uuid[]
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    plan record;
+BEGIN
+    PERFORM @extschema@._steadytext_check_texts('prompts', prompts);
+    plan := @extschema@._steadytext_generate_prepare(
+        'prompt', max_tokens, use_cache, seed, '[EOS]', model, NULL, NULL, NULL, false, false, 0);
+    RETURN @extschema@._steadytext_queue_push(
+        'generate', prompts, NULL, @extschema@._steadytext_queue_params(plan.request - 'prompt', plan.params, plan.cached),
+        priority, user_id, NULL, NULL, NULL);
+END
+$$;
+
+CREATE FUNCTION @extschema@.steadytext_embed_batch_async(
+    texts text[], priority integer DEFAULT 5, user_id text DEFAULT NULL, use_cache boolean DEFAULT true,
+    model text DEFAULT NULL
+) RETURNS uuid[]
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    plan record;
+BEGIN
+    PERFORM @extschema@._steadytext_check_texts('texts', texts);
+    plan := @extschema@._steadytext_embed_prepare('text', use_cache, NULL, model, false);
+    RETURN @extschema@._steadytext_queue_push(
+        'embed', texts, NULL, @extschema@._steadytext_queue_params(plan.request, plan.params, plan.cached),
+        priority, user_id, NULL, NULL, NULL);
+END
+$$;
+
+-- Rank the same documents by each of several queries.
+CREATE FUNCTION @extschema@.steadytext_rerank_batch_async(
+    queries text[], documents text[], task text DEFAULT 'Given a web search query, retrieve relevant passages that answer the query',
+    return_scores boolean DEFAULT true, seed integer DEFAULT 42, priority integer DEFAULT 5, user_id text DEFAULT NULL
+) RETURNS uuid[]
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM @extschema@._steadytext_check_texts('queries', queries);
+    RETURN @extschema@._steadytext_queue_push('rerank', queries, documents,
+        @extschema@._steadytext_rerank_prepare('query', 'query', documents, task, return_scores, seed),
+        priority, user_id, NULL, NULL, NULL);
+END
+$$;
+
+CREATE FUNCTION @extschema@._steadytext_check_texts(name text, texts text[]) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF texts IS NULL THEN
+        PERFORM @extschema@._steadytext_raise('22004', name || ' cannot be null');
+    END IF;
+    PERFORM @extschema@._steadytext_check_text(format('%s[%s]', name, t.place), t.content, s.max_prompt_chars)
+    FROM @extschema@._steadytext_settings s, unnest(texts) WITH ORDINALITY t (content, place);
+END
+$$;
+
+-- A request of the caller's, or anybody's for an administrator; another's is as unknown as one that never was.
+CREATE FUNCTION @extschema@._steadytext_queue_find(wanted uuid) RETURNS @extschema@.steadytext_queue
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    request @extschema@.steadytext_queue;
+BEGIN
+    IF wanted IS NULL THEN
+        PERFORM @extschema@._steadytext_raise('22004', 'request_id cannot be null');
+    END IF;
+    SELECT q.* INTO request FROM @extschema@.steadytext_queue q
+    WHERE q.request_id = wanted AND (q.owner = @extschema@._steadytext_caller()
+                                     OR @extschema@._steadytext_caller_is('steadytext_admin'));
+    IF request.id IS NULL THEN
+        PERFORM @extschema@._steadytext_raise('P0002', format('there is no request %s', wanted),
+            'Requests belong to the role that queued them, and finished ones are kept for queue_retention_days.');
+    END IF;
+    RETURN request;
+END
+$$;
+
+CREATE FUNCTION @extschema@.steadytext_check_async(
+    request_id uuid, OUT status text, OUT result text, OUT results text[], OUT embedding vector, OUT embeddings vector[],
+    OUT error text, OUT created_at timestamptz, OUT completed_at timestamptz, OUT processing_time_ms integer,
+    OUT request_type text
+) RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT q.status, q.result, q.results, q.embedding, q.embeddings, q.error, q.created_at, q.completed_at,
+                        q.processing_time_ms, q.request_type
+                 FROM @extschema@._steadytext_queue_find($1) q;
+END
+$$;
+
+CREATE FUNCTION @extschema@.steadytext_get_result(request_id uuid, OUT status text, OUT result text, OUT error text)
+RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT q.status, coalesce(q.result, @extschema@._steadytext_vector_text(q.embedding)), q.error
+                 FROM @extschema@._steadytext_queue_find($1) q;
+END
+$$;
+
+CREATE FUNCTION @extschema@._steadytext_vector_text(embedding vector) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT
+BEGIN ATOMIC
+    SELECT embedding::text;
+END;
+
+CREATE FUNCTION @extschema@.steadytext_check_async_batch(
+    request_ids uuid[], OUT request_id uuid, OUT status text, OUT result text, OUT error text, OUT completed_at timestamptz
+) RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    everything constant boolean := @extschema@._steadytext_caller_is('steadytext_admin');
+    unknown uuid;
+BEGIN
+    IF request_ids IS NULL OR array_position(request_ids, NULL) IS NOT NULL THEN
+        PERFORM @extschema@._steadytext_raise('22004', 'request_ids cannot be null or contain null');
+    END IF;
+    SELECT i INTO unknown FROM unnest(request_ids) i
+    WHERE NOT EXISTS (SELECT FROM @extschema@.steadytext_queue q
+                      WHERE q.request_id = i AND (everything OR q.owner = @extschema@._steadytext_caller())) LIMIT 1;
+    IF unknown IS NOT NULL THEN
+        PERFORM @extschema@._steadytext_queue_find(unknown);
+    END IF;
+    RETURN QUERY SELECT q.request_id, q.status, coalesce(q.result, @extschema@._steadytext_vector_text(q.embedding)),
+                        q.error, q.completed_at
+                 FROM unnest(request_ids) WITH ORDINALITY i (id, place)
+                 JOIN @extschema@.steadytext_queue q ON q.request_id = i.id ORDER BY i.place;
+END
+$$;
+
+-- Wait for a result. Between two looks it sleeps a tenth of what it has waited already, at most a quarter of a second.
+CREATE FUNCTION @extschema@.steadytext_get_async_result(request_id uuid, timeout_seconds integer DEFAULT 30) RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    started constant timestamptz := clock_timestamp();
+    waited double precision;
+    found @extschema@.steadytext_queue;
+BEGIN
+    IF timeout_seconds IS NULL THEN
+        PERFORM @extschema@._steadytext_raise('22004', 'timeout_seconds cannot be null');
+    ELSIF timeout_seconds < 0 THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'timeout_seconds must be non-negative');
+    END IF;
+    LOOP
+        found := @extschema@._steadytext_queue_find(request_id);
+        waited := extract(epoch FROM clock_timestamp() - started);
+        IF found.status = 'completed' THEN
+            RETURN coalesce(found.result, @extschema@._steadytext_vector_text(found.embedding));
+        ELSIF found.status = 'failed' THEN
+            PERFORM @extschema@._steadytext_raise(
+                coalesce((SELECT e.code FROM @extschema@.steadytext_queue_errors e
+                          WHERE e.request_id = found.request_id ORDER BY e.id DESC LIMIT 1), '58000'),
+                format('request %s failed: %s', request_id, found.error));
+        ELSIF found.status = 'cancelled' THEN
+            PERFORM @extschema@._steadytext_raise('55000', format('request %s was cancelled', request_id));
+        ELSIF @extschema@._steadytext_queue_unseen(request_id) THEN
+            PERFORM @extschema@._steadytext_raise('55000', format('request %s cannot be waited for here', request_id),
+                'Workers see a request when its transaction has committed, and a transaction at REPEATABLE READ never sees its end.');
+        ELSIF waited >= timeout_seconds THEN
+            PERFORM @extschema@._steadytext_raise('57014',
+                format('request %s is %s after %s seconds', request_id, found.status, timeout_seconds),
+                'It stays in the queue; wait again, or cancel it with steadytext_cancel_async().');
+        END IF;
+        PERFORM pg_sleep(least(0.25, greatest(0.002, waited / 10), greatest(timeout_seconds - waited, 0.001)));
+    END LOOP;
+END
+$$;
+
+-- Whether this transaction could wait for ever: it queued the request itself, or its snapshot is older than any answer.
+CREATE FUNCTION @extschema@._steadytext_queue_unseen(wanted uuid) RETURNS boolean
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT current_setting('transaction_isolation') <> 'read committed'
+        OR EXISTS (SELECT FROM @extschema@.steadytext_queue q
+                   WHERE q.request_id = wanted AND q.xmin = pg_current_xact_id_if_assigned()::xid)
+$$;
+
+-- Cancel a request that waits or runs: true, and it is never completed afterwards; false where it had ended.
+CREATE FUNCTION @extschema@.steadytext_cancel_async(request_id uuid) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    request @extschema@.steadytext_queue := @extschema@._steadytext_queue_find(request_id);
+BEGIN
+    UPDATE @extschema@.steadytext_queue q
+    SET status = 'cancelled', completed_at = clock_timestamp(), error = 'cancelled', worker_id = NULL
+    WHERE q.id = request.id AND q.status IN ('pending', 'processing');
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM @extschema@._steadytext_audit('cancel_async', NULL, request_id);
+    PERFORM pg_notify('steadytext_cancel', ''), pg_notify('steadytext_done', '');
+    RETURN true;
+END
+$$;
+
+-- How far the batch of a request is (a request queued alone is a batch of one). `rate` counts requests a second over
+-- the last minute of work, and the estimate goes by it.
+CREATE FUNCTION @extschema@.steadytext_batch_status(
+    request_id uuid, OUT batch_id uuid, OUT total bigint, OUT pending bigint, OUT processing bigint, OUT completed bigint,
+    OUT failed bigint, OUT cancelled bigint, OUT done bigint, OUT rate double precision, OUT estimated_end timestamptz
+) RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    found @extschema@.steadytext_queue := @extschema@._steadytext_queue_find($1);
+BEGIN
+    RETURN QUERY
+    WITH member AS (
+        SELECT q.status, q.started_at, q.completed_at FROM @extschema@.steadytext_queue q
+        WHERE q.batch_id = found.batch_id AND q.owner = found.owner
+        UNION ALL
+        SELECT found.status, found.started_at, found.completed_at WHERE found.batch_id IS NULL
+    ), counted AS (
+        SELECT count(*) AS n, count(*) FILTER (WHERE m.status = 'pending') AS waiting,
+               count(*) FILTER (WHERE m.status = 'processing') AS running,
+               count(*) FILTER (WHERE m.status = 'completed') AS ok, count(*) FILTER (WHERE m.status = 'failed') AS bad,
+               count(*) FILTER (WHERE m.status = 'cancelled') AS dropped, max(m.completed_at) AS latest,
+               min(m.started_at) AS first
+        FROM member m
+    ), paced AS (
+        SELECT c.*, (SELECT count(*) FROM member m WHERE m.completed_at > c.latest - interval '1 minute')
+               / greatest(extract(epoch FROM least(c.latest - c.first, interval '1 minute')), 0.001)::double precision AS pace
+        FROM counted c
+    )
+    SELECT coalesce(found.batch_id, found.request_id), p.n, p.waiting, p.running, p.ok, p.bad, p.dropped,
+           p.ok + p.bad + p.dropped, p.pace,
+           CASE WHEN p.waiting + p.running = 0 THEN p.latest
+                WHEN p.pace > 0 THEN clock_timestamp() + make_interval(secs => (p.waiting + p.running) / p.pace) END
+    FROM paced p;
+END
+$$;
