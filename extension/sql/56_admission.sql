@@ -95,7 +95,7 @@ $$;
 -- At commit: settle the caps, and wake workers that wait for the lane. The caps are settled under a lock that lasts until the commit is visible. It is shared while the bound holds,
 -- so that commits still go to disk together.
 CREATE FUNCTION @extschema@._steadytext_queue_settle(scope name, most bigint, first_id bigint) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 #variable_conflict use_variable
 DECLARE
     key constant integer := hashtext('pg_steadytext queue ' || scope::text);
@@ -108,10 +108,15 @@ BEGIN
             RETURN;
         END IF;
         RAISE SQLSTATE 'ST001';
-    EXCEPTION WHEN SQLSTATE 'ST001' THEN
+    EXCEPTION WHEN SQLSTATE 'ST001' OR lock_not_available THEN
         NULL;  -- which lets the shared lock go: two who hold it could not both have it exclusively
     END;
-    PERFORM pg_advisory_xact_lock(20259, key);
+    BEGIN
+        PERFORM pg_advisory_xact_lock(20259, key);
+    EXCEPTION WHEN lock_not_available THEN
+        -- only SET CONSTRAINTS … IMMEDIATE makes a transaction hold the lock for longer than its commit takes
+        PERFORM @extschema@._steadytext_raise('53400', 'another transaction keeps the queue''s limits locked', 'Try again.');
+    END;
     UPDATE @extschema@._steadytext_queue_depth d SET active = d.active + greatest(0, d.id_mark - first_id + 1)
     WHERE d.scope = scope
       AND d.active + greatest(0, d.id_mark - first_id + 1) + @extschema@._steadytext_queue_last_id() - d.id_mark <= most;

@@ -296,7 +296,8 @@ BEGIN
 END
 $$;
 
--- Wait for a result. Between two looks it sleeps a tenth of what it has waited already, at most a quarter of a second.
+-- Wait for a result. No notification reaches a backend inside a function, so it looks again: after a twentieth of what
+-- it has waited already, at least 2 and at most 100 ms.
 CREATE FUNCTION @extschema@.steadytext_get_async_result(request_id uuid, timeout_seconds integer DEFAULT 30) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -330,7 +331,7 @@ BEGIN
                 format('request %s is %s after %s seconds', request_id, found.status, timeout_seconds),
                 'It stays in the queue; wait again, or cancel it with steadytext_cancel_async().');
         END IF;
-        PERFORM pg_sleep(least(0.25, greatest(0.002, waited / 10), greatest(timeout_seconds - waited, 0.001)));
+        PERFORM pg_sleep(least(0.1, greatest(0.002, waited / 20), greatest(timeout_seconds - waited, 0.001)));
     END LOOP;
 END
 $$;

@@ -179,3 +179,13 @@ def test_two_roles_know_nothing_of_each_others_requests(connect: Sessions, make_
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             other.execute(statement)
     assert mine.execute("SELECT steadytext_cancel_async(%s)", (request,)).fetchone() == (True,)
+
+
+def test_whoever_keeps_the_limits_locked_costs_others_a_clear_refusal(connect: Sessions) -> None:
+    selfish = connect(autocommit=False)
+    selfish.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    selfish.execute("SELECT steadytext_embed_async('x')")
+    with pytest.raises(psycopg.errors.ConfigurationLimitExceeded, match="keeps the queue's limits locked"):
+        connect().execute("SELECT steadytext_embed_async('x')")
+    selfish.rollback()
+    connect().execute("SELECT steadytext_embed_async('x')")
