@@ -83,7 +83,9 @@ def test_batches_in_open_transactions_do_not_pass_the_cap_together(connect: Sess
 
 def test_a_refusal_says_whose_limit_it_was(connect: Sessions) -> None:
     session = connect()
-    with pytest.raises(psycopg.errors.ConfigurationLimitExceeded, match='role "postgres" has too many pending requests'):
+    with pytest.raises(
+        psycopg.errors.ConfigurationLimitExceeded, match='role "postgres" has too many pending requests'
+    ):
         session.execute("SELECT steadytext_embed_batch_async(array_fill('x'::text, ARRAY[101]))")
     set_limit(connect, "max_queue_size", 10)
     with pytest.raises(psycopg.errors.ConfigurationLimitExceeded, match="the queue is full: it holds 10 requests"):
@@ -102,9 +104,8 @@ def test_finished_requests_make_room(connect: Sessions) -> None:
 def test_rolled_back_requests_take_no_place(connect: Sessions) -> None:
     session = connect()
     for _ in range(4):
-        with pytest.raises(ZeroDivisionError), session.transaction():
+        with session.transaction(force_rollback=True):
             session.execute("SELECT steadytext_embed_batch_async(array_fill('x'::text, ARRAY[60]))")
-            raise ZeroDivisionError
         with session.transaction(), session.transaction(force_rollback=True):
             session.execute("SELECT steadytext_embed_batch_async(array_fill('x'::text, ARRAY[60]))")
     session.execute("SELECT steadytext_embed_batch_async(array_fill('x'::text, ARRAY[100]))")
@@ -170,11 +171,13 @@ def test_two_roles_know_nothing_of_each_others_requests(connect: Sessions, make_
             refusals.append(str(refused.value.diag.message_primary).replace(str(wanted), "ID"))
     assert len(set(refusals)) == 1
     for statement in (
-        "SELECT * FROM steadytext_dead_letters", "SELECT * FROM steadytext_workers", "SELECT * FROM steadytext_rate_limits",
-        "SELECT * FROM steadytext_audit_log", "SELECT _steadytext_queue_claim(1, 'embed', 1, 0, NULL)",
+        "SELECT * FROM steadytext_dead_letters", "SELECT * FROM steadytext_workers",
+        "SELECT * FROM steadytext_rate_limits", "SELECT * FROM steadytext_audit_log",
+        "SELECT _steadytext_queue_claim(1, 'embed', 1, 0, NULL)",
         "UPDATE steadytext_queue SET status = 'completed'", "DELETE FROM steadytext_queue",
-        "SELECT steadytext_queue_purge()", "SELECT steadytext_queue_retry(NULL)", "SELECT steadytext_queue_requeue_dead()",
-        "SELECT steadytext_queue_status()", "INSERT INTO _steadytext_queue_admissions VALUES ('1', 'x', 'y', 1)",
+        "SELECT steadytext_queue_purge()", "SELECT steadytext_queue_retry(NULL)",
+        "SELECT steadytext_queue_requeue_dead()", "SELECT steadytext_queue_status()",
+        "INSERT INTO _steadytext_queue_admissions VALUES ('1', 'x', 'y', 1)",
     ):  # fmt: skip
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             other.execute(statement)

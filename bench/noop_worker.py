@@ -1,0 +1,45 @@
+"""A worker whose embedding lane does nothing: what a queue costs without a model.
+
+Says ready, waits for a line, then works until it is told to stop. Answers with the moment at which work began, and
+keeps the number of its answers, eight bytes, in the file that ``NOOP_COUNT`` names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pg_steadytext.queue.jobs import Answer, Context, Job, Outcome
+from pg_steadytext.queue.options import WorkerOptions, own_name
+from pg_steadytext.queue.worker import serve
+from pg_steadytext.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Noop:
+    """Answers at once."""
+
+    lane: str = "embed"
+    batch: int = 1000
+    concurrency: int = 2
+    count: list[int] = field(default_factory=lambda: [0])
+
+    async def run(self, jobs: Sequence[Job], context: Context) -> Sequence[Outcome]:  # noqa: ARG002
+        """Answer with the present moment, in seconds since 1970."""
+        self.count[0] += len(jobs)
+        if path := os.environ.get("NOOP_COUNT"):
+            Path(path).write_bytes(self.count[0].to_bytes(8))  # noqa: ASYNC240 (a file in memory)
+        return [Answer(repr(time.time()))] * len(jobs)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    asyncio.run(serve(Settings.load(), WorkerOptions(own_name(), {"embed": Noop()})))

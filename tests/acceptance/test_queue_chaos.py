@@ -1,0 +1,190 @@
+"""Workers, their sessions, the daemon and PostgreSQL are killed under load: every request ends once, and right.
+
+`CHAOS_JOBS` and `CHAOS_SECONDS` make it longer: `make soak` sets both.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from pg_steadytext.cluster import ports
+from pg_steadytext.cluster.home import Home
+from pg_steadytext.cluster.postgres import PrivateCluster
+from pg_steadytext.daemon.client import DaemonClient
+from tests.queue.workers import WorkerProcess
+from tests.support.daemon import DaemonProcess
+
+JOBS = int(os.environ.get("CHAOS_JOBS", "3000"))
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "15"))
+GENERATIONS = 12
+WORKERS = 4
+SETTLE_SECONDS = 120 + JOBS / 50
+
+TRACE = """
+CREATE TABLE ends (request_id uuid, status text);
+CREATE FUNCTION trace() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN INSERT INTO public.ends VALUES (NEW.request_id, NEW.status); RETURN NULL; END $$;
+CREATE TRIGGER trace AFTER UPDATE ON steadytext_queue FOR EACH ROW
+    WHEN (OLD.status IS DISTINCT FROM NEW.status AND NEW.status IN ('completed', 'failed', 'cancelled'))
+    EXECUTE FUNCTION trace();
+"""
+
+
+@pytest.fixture
+def server(cluster: PrivateCluster, daemon: DaemonProcess) -> Iterator[PrivateCluster]:
+    """A cluster of the test's own, since it is going to be killed, with a queue that has room."""
+    root = Path(tempfile.mkdtemp(prefix="steadytext-chaos-"))
+    root.chmod(0o755)
+    home = Home.at(root / "home")
+    home.create(cluster.account)
+    server = PrivateCluster(home, cluster.account, cluster.binaries, ports.choose(()), durable=False)
+    server.start()
+    with server.connect() as connection:
+        connection.execute("CREATE EXTENSION pg_steadytext CASCADE")
+        for key, value in {
+            "daemon_host": "127.0.0.1", "daemon_port": daemon.port, "max_queue_size": 10 * JOBS,
+            "max_pending_per_user": 10 * JOBS, "queue_max_retries": 100, "queue_retry_seconds": 0,
+        }.items():  # fmt: skip
+            connection.execute("SELECT steadytext_config_set(%s, %s)", (key, str(value)))
+        connection.execute(TRACE)
+    yield server
+    server.stop("immediate")
+    shutil.rmtree(root, ignore_errors=True)
+
+
+class Chaos:
+    """What may happen at any moment."""
+
+    def __init__(self, server: PrivateCluster, daemon: DaemonProcess, seed: int) -> None:
+        self.server = server
+        self.daemon = daemon
+        self.random = random.Random(seed)
+        self.cancelled: set[UUID] = set()
+        self.workers = [self._worker() for _ in range(WORKERS)]
+        self._events: list[Callable[[], None]] = [
+            self.kill_worker, self.kill_worker, self.kill_worker, self.terminate_sessions, self.cancel_some,
+            self.kill_daemon, self.restart_server,
+        ]  # fmt: skip
+
+    def _worker(self) -> WorkerProcess:
+        return WorkerProcess({
+            "PGHOST": str(self.server.home.run), "PGPORT": str(self.server.port), "PGDATABASE": "postgres",
+            "PGUSER": "postgres", "STEADYTEXT_HOME": str(self.server.home.root),
+            "STEADYTEXT_DAEMON_HOST": "127.0.0.1", "STEADYTEXT_DAEMON_PORT": str(self.daemon.port),
+        })  # fmt: skip
+
+    def reign(self, seconds: float) -> None:
+        """Let each thing happen once, then anything."""
+        until = time.monotonic() + seconds
+        planned = list(self._events)
+        while planned or time.monotonic() < until:
+            time.sleep(self.random.uniform(0.3, 1.0))
+            (planned.pop() if planned else self.random.choice(self._events))()
+
+    def kill_worker(self) -> None:
+        """SIGKILL a worker and start another."""
+        place = self.random.randrange(WORKERS)
+        self.workers[place].kill()
+        self.workers[place] = self._worker()
+
+    def terminate_sessions(self) -> None:
+        """End the workers' sessions."""
+        with self.server.connect() as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pg_steadytext worker'"
+            )
+
+    def cancel_some(self) -> None:
+        """Cancel five requests that wait or run."""
+        with self.server.connect() as connection:
+            rows = connection.execute(
+                "SELECT request_id FROM steadytext_queue WHERE status IN ('pending', 'processing')"
+                " ORDER BY status DESC, random() LIMIT 5"
+            ).fetchall()
+            for (request,) in rows:
+                if connection.execute("SELECT steadytext_cancel_async(%s)", (request,)).fetchone() == (True,):
+                    self.cancelled.add(request)
+
+    def kill_daemon(self) -> None:
+        """SIGKILL the daemon and start it again."""
+        self.daemon.kill()
+        time.sleep(0.5)
+        self.daemon.start()
+
+    def restart_server(self) -> None:
+        """Stop PostgreSQL as a crash would, and start it again."""
+        self.server.stop("immediate")
+        self.server.start()
+
+    def end(self) -> list[int]:
+        """Stop the workers gracefully; their exit statuses."""
+        return [worker.stop() for worker in self.workers]
+
+
+def wait_until_all_have_ended(server: PrivateCluster) -> None:
+    """Wait until no request waits or runs."""
+    give_up = time.monotonic() + SETTLE_SECONDS
+    with server.connect() as connection:
+        while True:
+            rows = connection.execute(
+                "SELECT status, count(*), min(error) FROM steadytext_queue GROUP BY status"
+            ).fetchall()
+            if not {"pending", "processing"} & {row[0] for row in rows}:
+                return
+            assert time.monotonic() < give_up, rows
+            time.sleep(0.2)
+
+
+def test_every_request_ends_once_and_right_whatever_is_killed(server: PrivateCluster, daemon: DaemonProcess) -> None:
+    texts = [f"sentence number {number} of the load" for number in range(JOBS)]
+    prompts = [f"Say something about the number {number}." for number in range(GENERATIONS)]
+    with server.connect() as connection:
+        connection.execute("SELECT steadytext_generate_batch_async(%s, max_tokens => 16)", (prompts,))
+        connection.execute("SELECT steadytext_embed_batch_async(%s)", (texts,))
+    chaos = Chaos(server, daemon, seed=len(texts))
+    try:
+        chaos.reign(SECONDS)
+        wait_until_all_have_ended(server)
+    except BaseException:
+        print(*(worker.log[-3000:] for worker in chaos.workers), sep="\n----\n")
+        raise
+    finally:
+        statuses = chaos.end()
+    assert statuses == [0] * WORKERS
+
+    with server.connect() as connection:
+        rows = connection.execute(
+            "SELECT q.request_id, q.status, array_agg(e.status) FROM steadytext_queue q"
+            " LEFT JOIN ends e USING (request_id) GROUP BY q.request_id, q.status"
+        ).fetchall()
+        assert len(rows) == JOBS + GENERATIONS
+        for request, status, ends in rows:
+            assert ends == [status], f"request {request} is {status} and ended as {ends}"
+            assert status == ("cancelled" if request in chaos.cancelled else "completed")
+        with DaemonClient(f"tcp://127.0.0.1:{daemon.port}") as client:
+            right = client.embed_batch(texts).embeddings
+            answers = [client.generate(prompt, max_new_tokens=16).text for prompt in prompts]
+        assert connection.execute(
+            "SELECT count(*) FROM steadytext_queue q"
+            " JOIN ROWS FROM (unnest(%s::text[]), unnest(%s::text[])) AS r (t, v) ON q.prompt = r.t"
+            " WHERE q.status = 'completed' AND q.embedding <> r.v::vector",
+            (texts, right),
+        ).fetchone() == (0,)
+        written: dict[str, str] = dict(
+            connection.execute(
+                "SELECT prompt, result FROM steadytext_queue WHERE lane = 'generate' AND status = 'completed'"
+            )
+        )
+        assert written == {p: a for p, a in zip(prompts, answers, strict=True) if p in written}
+        assert connection.execute(
+            "SELECT count(*) FROM steadytext_queue WHERE status = 'cancelled' AND (result, embedding) IS NOT NULL"
+        ).fetchone() == (0,)
