@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 
 from pg_steadytext.engines.llama import LlamaGenerator
-from pg_steadytext.engines.protocol import Completion, Prompt
+from pg_steadytext.engines.protocol import Completion, OnPiece, Prompt
+from pg_steadytext.errors import Cancelled
 from tests.support.models import Engines, texts
 
-LENGTHS = (3, 3, 3, 8, 8, 20, 60, 150)
+LENGTHS = (3, 3, 8, 8, 20, 60, 150)
+STARTS = (".", ". A list", "\n\nWhy", "<|im_end|>\n", "a")
 Trace = tuple[str, tuple[tuple[str, float], ...]]
 
 
@@ -23,8 +26,9 @@ def trace(completion: Completion) -> Trace:
 
 @pytest.fixture(scope="module")
 def prompts() -> list[Prompt]:
-    found = texts(15, LENGTHS) + texts(1, (600,))
-    return [Prompt(f"Tell me about {text}.", max_tokens=12, logprobs=True) for text in found]
+    """Questions of 3 to 400 words, and some that begin as the chat template goes on."""
+    found = [f"Tell me about {text}." for text in texts(18, LENGTHS) + texts(2, (400,))]
+    return [Prompt(text, max_tokens=12, logprobs=True) for text in found + list(STARTS)]
 
 
 def run(generator: LlamaGenerator, prompts: list[Prompt], clients: int) -> dict[int, Trace]:
@@ -51,6 +55,24 @@ def test_log_probabilities_are_bit_equal_on_one_thread(
     engines: Engines, prompts: list[Prompt], alone: dict[int, Trace]
 ) -> None:
     assert run(engines.generator(slots=2, threads=1), prompts, 2) == alone
+
+
+def stop_at(calls: int) -> OnPiece:
+    """Cancel a generation at that call, while it reads its prompt or later."""
+    left = itertools.count(1)
+    return lambda _piece: next(left) == calls
+
+
+def test_log_probabilities_are_bit_equal_whatever_ran_before(
+    engines: Engines, prompts: list[Prompt], alone: dict[int, Trace]
+) -> None:
+    generator = engines.generator()
+    long = Prompt(texts(1, (200,))[0], max_tokens=20)
+    for index in range(2, len(prompts), 3):
+        with pytest.raises(Cancelled):
+            generator.generate(long, stop_at(1 + index % 8))
+        again = [trace(generator.generate(prompts[index], lambda _piece: False)) for _ in range(2)]
+        assert again == [alone[index]] * 2
 
 
 def test_sampling_with_a_temperature_repeats_with_its_seed(engines: Engines) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pg_steadytext.engines.llama import LlamaContext, LlamaGenerator
+from pg_steadytext.engines.llama import LlamaGenerator
+from pg_steadytext.engines.llama_context import LlamaContext
 from pg_steadytext.engines.llama_embedding import LlamaEmbedder
 from pg_steadytext.engines.protocol import Prompt
 from pg_steadytext.errors import Cancelled, InvalidArgument, ModelFailed, TextTooLong

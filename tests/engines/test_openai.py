@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from xllamacpp import xllamacpp
 
-from pg_steadytext.engines.llama import server_params
+from pg_steadytext.engines.llama_context import server_params
 from pg_steadytext.engines.openai import OpenAiEmbedder, OpenAiGenerator, make_client
 from pg_steadytext.engines.protocol import Prompt
 from pg_steadytext.engines.remote import Provider, RemoteModels

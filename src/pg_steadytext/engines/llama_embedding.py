@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pg_steadytext.engines.llama import LlamaContext
+from pg_steadytext.engines.llama_context import LlamaContext
 from pg_steadytext.engines.protocol import Vectors
 from pg_steadytext.errors import ModelFailed, TextTooLong
 
