@@ -31,8 +31,8 @@ class LlamaGenerator:
         self._path = path
         self._socket_dir = socket_dir
         self._pool = ContextPool(self._make_context, slots=slots, threads=threads)
-        with self._pool.take():
-            pass
+        with self._pool.take() as first:
+            first.prefix.rewind()
 
     def _make_context(self, threads: int) -> ChatContext:
         return ChatContext(self._path, context=self.context_length, threads=threads, socket_dir=self._socket_dir)

@@ -54,15 +54,16 @@ class LlamaContext:
 
 
 class ChatContext(LlamaContext):
-    """A context for chat completions, which has read the chat template's prefix."""
+    """A context for chat completions, which keeps the chat template's prefix."""
 
     def __init__(self, path: Path, *, context: int, threads: int, socket_dir: Path) -> None:
         super().__init__(path, context=context, threads=threads, socket_dir=socket_dir)
-        self._prefix = TemplatePrefix(self.server)
+        self.prefix = TemplatePrefix(self.server)
 
     def complete(self, request: dict[str, Any], on_chunk: Callable[[dict[str, Any]], bool]) -> None:
         """Run one streamed chat completion; it ends early once `on_chunk` returns True. Raises ModelFailed."""
-        self.server.handle_chat_completions({**request, "cache_prompt": self._prefix.rewind()}, on_chunk)
+        if not on_chunk({}):  # who left while the context was made need not wait for the prefix
+            self.server.handle_chat_completions({**request, "cache_prompt": self.prefix.rewind()}, on_chunk)
 
 
 def server_params(path: Path, *, context: int, threads: int) -> Any:

@@ -19,18 +19,20 @@ PROBE, OTHER = ".", "a"
 
 
 class TemplatePrefix:
-    """Keeps the template's prefix in a server's only slot. `tokens` is its length, 0 if keeping it does not pay."""
+    """Keeps the template's prefix in a server's only slot unless it is too short to pay; read at first use."""
 
     def __init__(self, server: xllamacpp.Server) -> None:
         self._server = server
-        shared = self._read()
-        self.tokens = shared if shared >= MIN_TOKENS else 0
+        self._tokens: int | None = None
 
     def rewind(self) -> bool:
         """Leave only the probe in the slot; whether the next prompt shall reuse it. Raises ModelFailed."""
-        if not self.tokens:
+        if self._tokens is None:
+            self._tokens = self._read()
+            return self._tokens >= MIN_TOKENS
+        if self._tokens < MIN_TOKENS:
             return False
-        if self._reused(PROBE) != self.tokens and self._read() != self.tokens:
+        if self._reused(PROBE) != self._tokens and self._read() != self._tokens:
             raise ModelFailed("llama.cpp did not keep the beginning of the chat template")
         return True
 
