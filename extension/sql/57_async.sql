@@ -163,7 +163,8 @@ $$;
 -- Batches: one request a text, in input order, all of one batch_id.
 CREATE FUNCTION @extschema@.steadytext_generate_batch_async(
     prompts text[], max_tokens integer DEFAULT 512, priority integer DEFAULT 5, user_id text DEFAULT NULL,
-    use_cache boolean DEFAULT true, seed integer DEFAULT 42, model text DEFAULT NULL
+    use_cache boolean DEFAULT true, seed integer DEFAULT 42, model text DEFAULT NULL,
+    not_before timestamptz DEFAULT NULL, max_retries integer DEFAULT NULL
 ) RETURNS uuid[]
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -175,13 +176,13 @@ BEGIN
         'prompt', max_tokens, use_cache, seed, '[EOS]', model, NULL, NULL, NULL, false, false, 0);
     RETURN @extschema@._steadytext_queue_push(
         'generate', prompts, NULL, @extschema@._steadytext_queue_params(plan.request - 'prompt', plan.params, plan.cached),
-        priority, user_id, NULL, NULL, NULL);
+        priority, user_id, not_before, NULL, max_retries);
 END
 $$;
 
 CREATE FUNCTION @extschema@.steadytext_embed_batch_async(
     texts text[], priority integer DEFAULT 5, user_id text DEFAULT NULL, use_cache boolean DEFAULT true,
-    model text DEFAULT NULL
+    model text DEFAULT NULL, not_before timestamptz DEFAULT NULL, max_retries integer DEFAULT NULL
 ) RETURNS uuid[]
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -192,21 +193,22 @@ BEGIN
     plan := @extschema@._steadytext_embed_prepare('text', use_cache, NULL, model, false);
     RETURN @extschema@._steadytext_queue_push(
         'embed', texts, NULL, @extschema@._steadytext_queue_params(plan.request, plan.params, plan.cached),
-        priority, user_id, NULL, NULL, NULL);
+        priority, user_id, not_before, NULL, max_retries);
 END
 $$;
 
 -- Rank the same documents by each of several queries.
 CREATE FUNCTION @extschema@.steadytext_rerank_batch_async(
     queries text[], documents text[], task text DEFAULT 'Given a web search query, retrieve relevant passages that answer the query',
-    return_scores boolean DEFAULT true, seed integer DEFAULT 42, priority integer DEFAULT 5, user_id text DEFAULT NULL
+    return_scores boolean DEFAULT true, seed integer DEFAULT 42, priority integer DEFAULT 5, user_id text DEFAULT NULL,
+    not_before timestamptz DEFAULT NULL, max_retries integer DEFAULT NULL
 ) RETURNS uuid[]
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM @extschema@._steadytext_check_texts('queries', queries);
     RETURN @extschema@._steadytext_queue_push('rerank', queries, documents,
         @extschema@._steadytext_rerank_prepare('query', 'query', documents, task, return_scores, seed),
-        priority, user_id, NULL, NULL, NULL);
+        priority, user_id, not_before, NULL, max_retries);
 END
 $$;
 
@@ -363,8 +365,8 @@ BEGIN
 END
 $$;
 
--- How far the batch of a request is (a request queued alone is a batch of one). `rate` counts requests a second over
--- the last minute of work, and the estimate goes by it.
+-- How far the batch of a request is (a request queued alone is a batch of one). `rate` is that of the last minute, up to
+-- now or to the batch's end, and the estimate goes by it: none where nothing has ended for a minute.
 CREATE FUNCTION @extschema@.steadytext_batch_status(
     request_id uuid, OUT batch_id uuid, OUT total bigint, OUT pending bigint, OUT processing bigint, OUT completed bigint,
     OUT failed bigint, OUT cancelled bigint, OUT done bigint, OUT rate double precision, OUT estimated_end timestamptz
@@ -387,10 +389,12 @@ BEGIN
                count(*) FILTER (WHERE m.status = 'cancelled') AS dropped, max(m.completed_at) AS latest,
                min(m.started_at) AS first
         FROM member m
+    ), ended AS (
+        SELECT c.*, CASE WHEN c.waiting + c.running = 0 THEN c.latest ELSE clock_timestamp() END AS until FROM counted c
     ), paced AS (
-        SELECT c.*, (SELECT count(*) FROM member m WHERE m.completed_at > c.latest - interval '1 minute')
-               / greatest(extract(epoch FROM least(c.latest - c.first, interval '1 minute')), 0.001)::double precision AS pace
-        FROM counted c
+        SELECT e.*, (SELECT count(*) FROM member m WHERE m.completed_at > e.until - interval '1 minute')
+               / greatest(extract(epoch FROM least(e.until - e.first, interval '1 minute')), 0.001)::double precision AS pace
+        FROM ended e
     )
     SELECT coalesce(found.batch_id, found.request_id), p.n, p.waiting, p.running, p.ok, p.bad, p.dropped,
            p.ok + p.bad + p.dropped, p.pace,

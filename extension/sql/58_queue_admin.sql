@@ -16,7 +16,8 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
     FROM @extschema@.steadytext_queue q GROUP BY q.lane, q.status ORDER BY q.lane, q.status
 $$;
 
--- Put a failed or cancelled request back into the queue with all its retries; false where it is neither.
+-- Put a failed or cancelled request back into the queue with all its retries; false where it is neither. Its dedupe key
+-- is gone: another request may have it by now.
 CREATE FUNCTION @extschema@.steadytext_queue_retry(request_id uuid) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -25,35 +26,45 @@ DECLARE
     revived uuid;
 BEGIN
     UPDATE @extschema@.steadytext_queue q
-    SET status = 'pending', due_at = clock_timestamp(), retry_count = 0, completed_at = NULL, error = NULL, worker_id = NULL
+    SET status = 'pending', due_at = clock_timestamp(), retry_count = 0, completed_at = NULL, error = NULL,
+        dedupe_key = NULL
     WHERE q.id = found.id AND q.status IN ('failed', 'cancelled') RETURNING q.request_id INTO revived;
     IF revived IS NULL THEN
         RETURN false;
     END IF;
     PERFORM @extschema@._steadytext_queue_admit(found.owner, found.lane, found.id, 1);
     PERFORM @extschema@._steadytext_audit('queue_retry', NULL, request_id);
-    PERFORM pg_notify('steadytext_queue', '');
     RETURN true;
 END
 $$;
 
--- Put dead letters back into the queue: all, or those of a lane, or those that failed longer ago. Returns how many.
+-- Put dead letters back into the queue: all, or those of a lane, or those that failed longer ago. Returns how many; they
+-- count against the caps as new ones do.
 CREATE FUNCTION @extschema@.steadytext_queue_requeue_dead(lane text DEFAULT NULL, older_than interval DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
-    requeued bigint;
+    party record;
+    requeued bigint := 0;
 BEGIN
-    UPDATE @extschema@.steadytext_queue q
-    SET status = 'pending', due_at = clock_timestamp(), retry_count = 0, completed_at = NULL, error = NULL, worker_id = NULL
-    WHERE q.status = 'failed' AND (lane IS NULL OR q.lane = lane)
-      AND (older_than IS NULL OR q.completed_at < clock_timestamp() - older_than);
-    GET DIAGNOSTICS requeued = ROW_COUNT;
+    FOR party IN
+        WITH revived AS (
+            UPDATE @extschema@.steadytext_queue q
+            SET status = 'pending', due_at = clock_timestamp(), retry_count = 0, completed_at = NULL, error = NULL,
+                dedupe_key = NULL
+            WHERE q.status = 'failed' AND (lane IS NULL OR q.lane = lane)
+              AND (older_than IS NULL OR q.completed_at < clock_timestamp() - older_than)
+            RETURNING q.owner, q.lane, q.id
+        )
+        SELECT r.owner, r.lane, min(r.id) AS first_id, count(*)::integer AS requests FROM revived r GROUP BY r.owner, r.lane
+    LOOP
+        PERFORM @extschema@._steadytext_queue_admit(party.owner, party.lane, party.first_id, party.requests);
+        requeued := requeued + party.requests;
+    END LOOP;
     IF requeued > 0 THEN
         PERFORM @extschema@._steadytext_audit('queue_requeue_dead',
             jsonb_build_object('lane', lane, 'older_than', older_than, 'requests', requeued));
-        PERFORM pg_notify('steadytext_queue', '');
     END IF;
     RETURN requeued;
 END

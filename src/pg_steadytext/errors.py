@@ -42,10 +42,14 @@ class TextTooLong(SteadyTextError):
     default_sqlstate = "22001"
 
 
-class UnknownModel(SteadyTextError):
-    """No model of that name is in the catalogue."""
+class NotFound(SteadyTextError):
+    """What was named does not exist, or is not the caller's."""
 
     default_sqlstate = "P0002"
+
+
+class UnknownModel(NotFound):
+    """No model of that name is in the catalogue."""
 
 
 class ModelFailed(SteadyTextError):
@@ -89,14 +93,14 @@ _BY_SQLSTATE: dict[str, type[SteadyTextError]] = {
     for kind in (
         InvalidArgument,
         TextTooLong,
-        UnknownModel,
+        NotFound,
         ModelFailed,
         Busy,
         DeadlineExceeded,
         DaemonUnavailable,
         NotAllowed,
     )
-}
+} | {"22004": InvalidArgument}
 
 
 def from_sqlstate(sqlstate: str | None, message: str, hint: str | None = None) -> SteadyTextError:

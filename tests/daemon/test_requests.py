@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pg_steadytext.daemon.client import DaemonClient
-from pg_steadytext.errors import InvalidArgument, ModelFailed, SteadyTextError, TextTooLong, UnknownModel
+from pg_steadytext.errors import InvalidArgument, ModelFailed, NotFound, SteadyTextError, TextTooLong
 from tests.support.models import EMBEDDING, GENERATION, texts
 from tests.support.runtime import RuntimeDaemon, ask_raw, raw_socket, wait_until
 
@@ -110,11 +110,11 @@ def test_the_catalogue_tells_what_is_installed_and_loaded(client: DaemonClient) 
         ("generate", {"prompt": "x", "schema": {}}, InvalidArgument, "schema"),
         ("generate", {"prompt": "x", "unsafe_mode": True}, InvalidArgument, "requires a model parameter"),
         ("generate", {"prompt": "x", "model": "openai:gpt"}, InvalidArgument, "unsafe_mode"),
-        ("generate", {"prompt": "x", "model": "openai:gpt", "unsafe_mode": True}, UnknownModel, "provider"),
-        ("generate", {"prompt": "x", "model": "../../etc/passwd"}, UnknownModel, "no model named"),
+        ("generate", {"prompt": "x", "model": "openai:gpt", "unsafe_mode": True}, NotFound, "provider"),
+        ("generate", {"prompt": "x", "model": "../../etc/passwd"}, NotFound, "no model named"),
         ("generate", {"prompt": "x", "model": EMBEDDING}, InvalidArgument, "not for generation"),
         ("generate", {"prompt": "x", "model_repo": "a/b"}, InvalidArgument, "together"),
-        ("generate", {"prompt": "x", "model_repo": "a/b", "model_filename": "c"}, UnknownModel, "not in the catalogue"),
+        ("generate", {"prompt": "x", "model_repo": "a/b", "model_filename": "c"}, NotFound, "not in the catalogue"),
         ("generate", {"prompt": "x", "size": "tiny"}, InvalidArgument, "size must be one of"),
         ("generate", {"prompt": "word " * 9000}, TextTooLong, "8192"),
         ("embed_batch", {"texts": "x"}, InvalidArgument, "list of texts"),
