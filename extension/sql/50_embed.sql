@@ -101,7 +101,7 @@ BEGIN
     END IF;
     IF entry IS NOT NULL THEN
         IF writable THEN
-            PERFORM @extschema@._steadytext_cache_log(entry);
+            writable := @extschema@._steadytext_cache_log(entry);
         END IF;
         RETURN answer;
     END IF;

@@ -19,7 +19,7 @@ BEGIN
                                     'steadytext_models_sync') THEN 'steadytext_admin'
             WHEN member.proname IN ('_steadytext_worker_register', '_steadytext_worker_renew', '_steadytext_worker_leave',
                                     '_steadytext_worker_sleep',
-                                    '_steadytext_queue_claim', '_steadytext_queue_cached', '_steadytext_queue_finish',
+                                    '_steadytext_queue_claim', '_steadytext_queue_keep', '_steadytext_queue_cached', '_steadytext_queue_finish',
                                     '_steadytext_queue_fail', '_steadytext_queue_release', '_steadytext_queue_recover',
                                     '_steadytext_queue_next_due', '_steadytext_queue_lost') THEN 'steadytext_worker'
             WHEN member.proname LIKE '\_%' OR member.proname = 'steadytext_model_register' THEN NULL

@@ -13,7 +13,7 @@ from pg_steadytext.client import (
     ServerUnavailable,
     UnknownRequest,
 )
-from pg_steadytext.errors import Busy, InvalidArgument, NotAllowed, TextTooLong, NotFound
+from pg_steadytext.errors import Busy, InvalidArgument, NotAllowed, NotFound, TextTooLong
 from tests.client.conftest import SOON
 from tests.support.databases import Roles, Sessions
 from tests.support.hand_worker import HandWorker

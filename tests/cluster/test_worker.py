@@ -1,88 +1,64 @@
-"""The worker: duties on time, a daemon's start noticed, PostgreSQL's absence survived; no test sleeps."""
+"""The worker's parts that need no queue: duties, the leader, pauses and ticks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, cast
+import asyncio
+from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
 
+from pg_steadytext.cluster.postgres import PrivateCluster
 from pg_steadytext.errors import DaemonUnavailable
+from pg_steadytext.queue.duties import Duties, heartbeat
+from pg_steadytext.queue.pauses import Pauses, Ticks
 from pg_steadytext.queue.schedule import Schedule
-from pg_steadytext.queue.worker import SQL, Worker, heartbeat
+from pg_steadytext.queue.sessions import Connection
 
 ENDPOINT = "tcp://127.0.0.1:5555"
-
-
-class FakeTime:
-    """A clock that only ``wait`` moves; says stop when its time is over."""
-
-    def __init__(self, until: float) -> None:
-        self.now = 0.0
-        self.until = until
-        self.waits: list[float] = []
-
-    def wait(self, seconds: float) -> bool:
-        """Sleep without sleeping."""
-        self.waits.append(seconds)
-        self.now += seconds
-        return self.now > self.until
+OFTEN = Ticks(phase=0.0, period=0.1)
 
 
 class FakeDaemon:
-    """A daemon whose process id changes as told: None is a daemon that is gone."""
+    """A daemon whose process id changes as told: None is a daemon that is gone, and so is the end."""
 
     def __init__(self, *pids: int | None) -> None:
         self.pids: Iterator[int | None] = iter(pids)
 
-    def status(self, *, timeout_ms: int = 0) -> dict[str, Any]:
+    async def status(self, *, timeout_ms: int = 0) -> dict[str, Any]:
         """Answer with the next process id."""
-        pid = next(self.pids)
+        pid = next(self.pids, None)
         if pid is None:
             raise DaemonUnavailable("gone")
         return {"pid": pid, "version": "1.0.0"}
 
-    def stats(self) -> dict[str, Any]:
+    async def stats(self) -> dict[str, Any]:
         """No metrics."""
         return {}
 
 
-class FakeConnection:
-    """Records statements by name; ``fails`` are names that raise."""
+class Leader:
+    """A process's duties on the test's database, each at every tick; `ran` are the statements that did something."""
 
-    def __init__(self, fails: dict[str, Exception] | None = None) -> None:
-        self.ran: list[str] = []
-        self.fails = fails or {}
-        self.broken = self.closed = False
-        self.info = type("Info", (), {"dbname": "fake"})
+    def __init__(self, cluster: PrivateCluster, database: str, *pids: int | None, **periods: float) -> None:
+        self._place = {"host": str(cluster.home.run), "port": cluster.port, "dbname": database, "user": "postgres"}
+        self.duties = Duties(self.connect, FakeDaemon(*pids), ENDPOINT, OFTEN, periods)
 
-    def __enter__(self) -> FakeConnection:
-        return self
+    async def connect(self) -> Connection:
+        """Open a session."""
+        return await psycopg.AsyncConnection.connect(**self._place, autocommit=True)  # type: ignore[arg-type]
 
-    def __exit__(self, *_: object) -> None:
-        self.closed = True
+    async def run(self, seconds: float) -> None:
+        """Do what is due for a while."""
+        task = asyncio.create_task(self.duties.run())
+        await asyncio.sleep(seconds)
+        task.cancel()
+        await asyncio.wait([task])
 
-    def execute(self, statement: bytes, _parameters: object = None) -> FakeConnection:
-        """Record, and fail if told to."""
-        name = next(name for name, text in SQL.items() if text == statement)
-        if name != "extension_is_there":
-            self.ran.append(name)
-        if name in self.fails:
-            self.broken = isinstance(self.fails[name], psycopg.OperationalError)
-            raise self.fails[name]
-        return self
-
-    def fetchone(self) -> tuple[bool]:
-        """The extension is there."""
-        return (True,)
-
-
-def worker(time: FakeTime, daemon: FakeDaemon, connect: Callable[[], Any], **periods: float) -> Worker:
-    """A worker of fakes."""
-    return Worker(
-        cast("Callable[[], psycopg.Connection]", connect), daemon, ENDPOINT, time.wait, periods, lambda: time.now
-    )
+    async def close(self) -> None:
+        """End the session."""
+        await self.duties.close()
 
 
 def test_every_duty_is_due_at_once_and_then_once_a_period() -> None:
@@ -95,49 +71,110 @@ def test_every_duty_is_due_at_once_and_then_once_a_period() -> None:
     assert schedule.due(105.0) == ["often", "seldom"]
 
 
-def test_it_sleeps_between_duties() -> None:
-    time, connection = FakeTime(10.0), FakeConnection()
-    worker(time, FakeDaemon(), lambda: connection, fold=5.0, evict=60.0).run()
-    assert connection.ran == ["fold_hits", "evict", "fold_hits", "fold_hits"]
-    assert time.waits == [5.0, 5.0, 5.0]
+def test_pauses_grow_with_jitter_and_begin_anew() -> None:
+    pauses = Pauses(first=0.2, longest=1.0)
+    seen = [pauses.next() for _ in range(6)]
+    for pause, longest in zip(seen, [0.2, 0.4, 0.8, 1.0, 1.0, 1.0], strict=True):
+        assert longest / 2 <= pause <= longest
+    pauses.reset()
+    assert pauses.next() <= 0.2
 
 
-def test_models_are_synchronised_when_a_daemon_has_started_and_only_then() -> None:
-    time, connection = FakeTime(7.0), FakeConnection()
-    worker(time, FakeDaemon(11, 11, None, 12), lambda: connection, heartbeat=2.0).run()
-    assert connection.ran == [
-        "daemon_is_healthy",
-        "sync_models",
-        "daemon_is_healthy",
-        "daemon_is_unhealthy",
-        "daemon_is_healthy",
-        "sync_models",
-    ]
+def test_everything_idle_wakes_at_the_same_ticks_and_never_soon() -> None:
+    ticks = Ticks(phase=7.0, period=30.0)
+    assert ticks.until_next(100.0) == 27.0
+    assert ticks.until_next(126.9) == pytest.approx(30.1)
+    assert min(ticks.until_next(moment / 10) for moment in range(1000)) >= 15.0
 
 
-def test_a_failing_duty_does_not_keep_the_others_from_running() -> None:
-    time, connection = FakeTime(1.0), FakeConnection({"fold_hits": psycopg.errors.InternalError_("no")})
-    worker(time, FakeDaemon(), lambda: connection, fold=5.0, evict=60.0).run()
-    assert connection.ran == ["fold_hits", "evict"]
+def test_one_of_two_workers_leads_and_the_other_takes_over(
+    cluster: PrivateCluster, database: str, connection: psycopg.Connection
+) -> None:
+    async def both() -> list[int]:
+        first, second = Leader(cluster, database, fold=0.1), Leader(cluster, database, fold=0.1)
+        await first.run(0.3)
+        held = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database"
+        query = f"{held} WHERE datname = current_database())".encode()
+        leaders = connection.execute(query).fetchall()
+        await second.run(0.3)
+        assert connection.execute(query).fetchall() == leaders
+        await first.close()
+        await second.run(0.3)
+        successors = connection.execute(query).fetchall()
+        await second.close()
+        return [pid for (pid,) in leaders + successors]
+
+    first, second = asyncio.run(both())
+    assert first != second
 
 
-def test_it_connects_again_with_growing_pauses() -> None:
-    time = FakeTime(3.0)
+def test_hits_are_folded_and_models_synchronised_only_when_a_daemon_has_started(
+    cluster: PrivateCluster, database: str, connection: psycopg.Connection
+) -> None:
+    connection.execute("CREATE TABLE syncs ()")
+    connection.execute(
+        "CREATE OR REPLACE FUNCTION steadytext_models_sync() RETURNS integer LANGUAGE sql AS"
+        " $$ INSERT INTO public.syncs DEFAULT VALUES RETURNING 0 $$"
+    )
+    connection.execute("INSERT INTO _steadytext_cache_hits (entry_id) VALUES (0), (0)")
 
-    def refuse() -> FakeConnection:
-        raise psycopg.OperationalError("refused")
+    async def lead() -> None:
+        leader = Leader(cluster, database, 11, 11, None, 12, 12, fold=0.1, heartbeat=0.1)
+        await leader.run(1.2)
+        await leader.close()
 
-    worker(time, FakeDaemon(), refuse, fold=5.0).run()
-    assert time.waits == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2][: len(time.waits)])
-    assert len(time.waits) >= 4
+    asyncio.run(lead())
+    assert connection.execute("SELECT count(*) FROM syncs").fetchone() == (2,)
+    assert connection.execute("SELECT misses FROM _steadytext_cache_totals").fetchone() == (2,)
+    assert connection.execute("SELECT status FROM steadytext_daemon_health").fetchone() == ("unhealthy",)
 
 
-def test_a_connection_lost_in_the_middle_is_replaced() -> None:
-    time = FakeTime(3.0)
-    connections = [FakeConnection({"fold_hits": psycopg.OperationalError("lost")}), FakeConnection()]
-    waiting = iter(connections)
-    worker(time, FakeDaemon(), lambda: next(waiting), fold=5.0).run()
-    assert [connection.ran for connection in connections] == [["fold_hits"], ["fold_hits"]]
+def test_a_failing_duty_does_not_keep_the_others_from_running(
+    cluster: PrivateCluster, database: str, connection: psycopg.Connection
+) -> None:
+    connection.execute(
+        "CREATE OR REPLACE FUNCTION steadytext_cache_scheduled_eviction() RETURNS void LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE 'no'; END $$"
+    )
+    connection.execute("INSERT INTO _steadytext_cache_hits (entry_id) VALUES (0)")
+
+    async def lead() -> None:
+        leader = Leader(cluster, database, evict=0.1, fold=0.1)
+        await leader.run(0.4)
+        await leader.close()
+
+    asyncio.run(lead())
+    assert connection.execute("SELECT misses FROM _steadytext_cache_totals").fetchone() == (1,)
+
+
+def test_what_pg_cron_does_is_left_to_it(
+    cluster: PrivateCluster, database: str, connection: psycopg.Connection
+) -> None:
+    connection.execute("CREATE SCHEMA cron")
+    connection.execute("CREATE TABLE cron.job (command text, active boolean, database text)")
+    connection.execute(
+        "INSERT INTO cron.job VALUES ('SELECT _steadytext_cache_fold()', true, current_database()),"
+        " ('SELECT steadytext_queue_purge()', false, current_database())"
+    )
+    connection.execute("SET allow_system_table_mods = on")
+    connection.execute(
+        "INSERT INTO pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion)"
+        " VALUES (987654, 'pg_cron', 10, 'cron'::regnamespace, false, '1.6')"
+    )
+    connection.execute("INSERT INTO _steadytext_cache_hits (entry_id) VALUES (0)")
+    connection.execute(
+        "INSERT INTO steadytext_queue (request_type, lane, owner, prompt, max_retries, status, completed_at)"
+        " VALUES ('x', 'x', CURRENT_USER, 'p', 0, 'completed', now() - interval '400 days')"
+    )
+
+    async def lead() -> None:
+        leader = Leader(cluster, database, fold=0.1, purge=0.1)
+        await leader.run(0.4)
+        await leader.close()
+
+    asyncio.run(lead())
+    assert connection.execute("SELECT misses FROM _steadytext_cache_totals").fetchone() == (0,)
+    assert connection.execute("SELECT count(*) FROM steadytext_queue").fetchone() == (0,)
 
 
 def test_a_heartbeat_counts_requests_errors_and_their_time() -> None:

@@ -1,16 +1,33 @@
-"""``pg-steadytext worker``: the maintenance of one database, in the foreground."""
+"""``pg-steadytext worker``: the queue and the maintenance of one database, in the foreground."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from typing import Annotated
+
+import typer
 
 from pg_steadytext.cli.console import speaks_plainly
-from pg_steadytext.queue.worker import run
+from pg_steadytext.queue.options import GRACE_SECONDS, LEASE_SECONDS, WorkerOptions
+from pg_steadytext.queue.worker import serve
 from pg_steadytext.settings import Settings
 
 
 @speaks_plainly
-def worker() -> None:
-    """Fold cache hits, evict, and watch the daemon, for the database that PG* or the home's settings name."""
+def worker(
+    lanes: Annotated[str | None, typer.Option(help="Lanes to take from, with commas between; all by default.")] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Texts generated at once; by default twice the cores, at most 16.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="This worker's name; by default its machine and process.")] = None,
+    grace: Annotated[float, typer.Option(min=0, help="Seconds that running work gets when stopped.")] = GRACE_SECONDS,
+    lease: Annotated[
+        float, typer.Option(min=1, help="Seconds after which another worker takes what a lost one held.")
+    ] = LEASE_SECONDS,
+) -> None:
+    """Drain the queue and look after the cache, for the database that PG* or the home's settings name."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s [%(process)d] %(message)s")
-    run(Settings.load())
+    chosen = [lane.strip() for lane in lanes.split(",")] if lanes is not None else None
+    options = WorkerOptions.choose(chosen, concurrency=concurrency, name=name, grace_seconds=grace, lease_seconds=lease)
+    asyncio.run(serve(Settings.load(), options))

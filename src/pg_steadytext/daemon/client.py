@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -21,43 +20,22 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from pg_steadytext.daemon import wire
+from pg_steadytext.daemon.calls import (
+    ACK_EVERY,
+    CONNECT_MS,
+    GRACE_MS,
+    ClientKeys,
+    Embedded,
+    Generated,
+    dealer,
+    described,
+    result,
+    unavailable,
+)
 from pg_steadytext.daemon.wire import Lane
-from pg_steadytext.errors import DaemonUnavailable, DeadlineExceeded, from_sqlstate
+from pg_steadytext.errors import DeadlineExceeded
 
-CONNECT_MS = 2000
-GRACE_MS = 1000
-ACK_EVERY = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Generated:
-    """A text with where it came from; `finish_reason` is "stop" or "length"."""
-
-    text: str
-    model: str
-    digest: str
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """Embeddings in input order, each in pgvector's text form, and the model they came from."""
-
-    embeddings: list[str]
-    model: str
-    digest: str
-    dimensions: int
-
-
-@dataclass(frozen=True, slots=True)
-class ClientKeys:
-    """CURVE keys, for a daemon on another machine: the server's public key, and this client's pair."""
-
-    server_public: bytes
-    public: bytes
-    secret: bytes
+__all__ = ["ClientKeys", "DaemonClient", "Embedded", "Generated"]
 
 
 class DaemonClient:
@@ -102,8 +80,8 @@ class DaemonClient:
         self, prompt: str, *, deadline_ms: int | None = None, lane: Lane = "interactive", **params: Any
     ) -> Generated:
         """Generate a text; `params` are those of the wire: max_new_tokens, seed, temperature, eos_string, model, ..."""
-        result = self.call("generate", {"prompt": prompt, **params}, deadline_ms=deadline_ms, lane=lane)
-        return Generated(**{field: result[field] for field in Generated.__slots__})
+        found = self.call("generate", {"prompt": prompt, **params}, deadline_ms=deadline_ms, lane=lane)
+        return described(Generated, found)
 
     def stream(self, prompt: str, *, deadline_ms: int | None = None, **params: Any) -> Generator[str]:
         """The pieces of a text as the model makes them. Closing the iterator cancels the generation."""
@@ -113,11 +91,11 @@ class DaemonClient:
         finished = False
         try:
             while True:
-                result = self._receive(request_id, until)
-                if result.get("done"):
+                found = self._receive(request_id, until)
+                if found.get("done"):
                     finished = True
                     return
-                yield result["piece"]
+                yield found["piece"]
                 taken += 1
                 if taken == ACK_EVERY:
                     self._post(wire.request(request_id, "ack", {"pieces": taken}))
@@ -140,8 +118,7 @@ class DaemonClient:
     ) -> Embedded:
         """Embed texts, in input order."""
         given = {"texts": list(texts), "model": model, **params}
-        result = self.call("embed_batch", given, deadline_ms=deadline_ms, lane=lane)
-        return Embedded(**{field: result[field] for field in Embedded.__slots__})
+        return described(Embedded, self.call("embed_batch", given, deadline_ms=deadline_ms, lane=lane))
 
     def rerank(
         self, query: str, documents: Sequence[str], *, deadline_ms: int | None = None, lane: Lane = "interactive"
@@ -211,12 +188,12 @@ class DaemonClient:
             socket.send_multipart([b"", body])
         except zmq.Again:
             self._disconnect()
-            raise self._unavailable("is not reachable") from None
+            raise unavailable(self.address, "is not reachable") from None
 
     def _receive(self, request_id: str, until: float) -> Any:
         socket, monitor = self._socket, self._monitor
         if socket is None or monitor is None:
-            raise self._unavailable("is not connected")
+            raise unavailable(self.address, "is not connected")
         poller = zmq.Poller()
         poller.register(socket, zmq.POLLIN)
         poller.register(monitor, zmq.POLLIN)
@@ -226,26 +203,19 @@ class DaemonClient:
             if socket in ready or (monitor in ready and socket.poll(0)):
                 reply = orjson.loads(socket.recv_multipart()[-1])
                 if reply["id"] == request_id:
-                    return _result(reply)
+                    return result(reply)
             elif monitor in ready:
                 recv_monitor_message(monitor)
                 self._disconnect()
-                raise self._unavailable("closed the connection before it answered")
+                raise unavailable(self.address, "closed the connection before it answered")
             else:
                 self._disconnect()
                 raise DeadlineExceeded("the daemon did not answer within the deadline")
 
     def _connected(self) -> zmq.Socket[bytes]:
         if self._socket is None:
-            socket = self._context.socket(zmq.DEALER)
-            socket.linger = 0
-            socket.setsockopt(zmq.IMMEDIATE, 1)
+            socket = dealer(self._context, self.address, self._keys)
             socket.setsockopt(zmq.SNDTIMEO, self._connect_ms)
-            socket.setsockopt(zmq.IPV6, "[" in self.address)
-            if self._keys is not None:
-                socket.curve_serverkey = self._keys.server_public
-                socket.curve_publickey = self._keys.public
-                socket.curve_secretkey = self._keys.secret
             self._monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
             socket.connect(self.address)
             self._socket = socket
@@ -258,12 +228,3 @@ class DaemonClient:
             socket.disable_monitor()
             monitor.close(linger=0)
             socket.close(linger=0)
-
-    def _unavailable(self, what: str) -> DaemonUnavailable:
-        return DaemonUnavailable(f"the daemon at {self.address} {what}", hint="pg-steadytext daemon run starts one")
-
-
-def _result(reply: dict[str, Any]) -> Any:
-    if reply["error"] is not None:
-        raise from_sqlstate(reply.get("code"), reply["error"], reply.get("hint"))
-    return reply["result"]

@@ -1,151 +1,207 @@
-"""The worker process: what has to be done for the database from time to time, by somebody outside it.
+"""The worker process: drains the queue's lanes and looks after the database.
 
-It folds cache hits, evicts, writes the daemon's heartbeat, and tells the database about the models of a daemon that has
-started anew. It sleeps between duties, and connects again with growing pauses when PostgreSQL goes away.
+It is a handful of loops around one ledger: a runner for each lane, a collector that writes outcomes, the lease's pulse,
+a listener, a sweep that wakes lanes on time, and the leader's duties. No connection is in a transaction while a model
+runs, and nothing wakes more often than every half a minute while there is nothing to do.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
-import threading
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
 
 import psycopg
 
-from pg_steadytext import statements
-from pg_steadytext.daemon.client import DaemonClient
-from pg_steadytext.errors import SteadyTextError
-from pg_steadytext.queue.schedule import Schedule
+from pg_steadytext.daemon.aio import AsyncDaemonClient
+from pg_steadytext.queue.duties import SQL as MAINTENANCE
+from pg_steadytext.queue.duties import Duties
+from pg_steadytext.queue.jobs import Context
+from pg_steadytext.queue.lane import LaneRunner
+from pg_steadytext.queue.ledger import LeaseTaken, Ledger
+from pg_steadytext.queue.listener import Listener
+from pg_steadytext.queue.options import WorkerOptions, connector
+from pg_steadytext.queue.pauses import TICK, Pauses, Ticks
+from pg_steadytext.queue.pulse import IDLE_LEASE, Pulse
+from pg_steadytext.queue.results import Collector
+from pg_steadytext.queue.sessions import Connect, ConnectionLost, Session
+from pg_steadytext.queue.sweep import Sweep
 from pg_steadytext.settings import Settings
 
-SQL = statements.load("pg_steadytext.queue", "sql/maintenance.sql")
-
-PERIODS: Mapping[str, float] = {"heartbeat": 2.0, "fold": 5.0, "evict": 60.0}
-"""Seconds between two runs of each duty."""
-
-FIRST_PAUSE = 0.2
-LONGEST_PAUSE = 10.0
-PING_MS = 2000
+LEAVE_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
 
-class Daemon(Protocol):
-    """What the worker asks of the daemon; each raises a ``SteadyTextError`` when there is no answer."""
-
-    def status(self, *, timeout_ms: int = ...) -> dict[str, Any]:
-        """Return version, process id, uptime and loaded models."""
-        ...
-
-    def stats(self) -> dict[str, Any]:
-        """Return the daemon's metrics by name."""
-        ...
-
-
-def heartbeat(status: dict[str, Any], stats: dict[str, Any]) -> dict[str, Any]:
-    """Make the columns of ``steadytext_daemon_health`` out of what the daemon tells of itself."""
-    answered: dict[str, float] = stats.get("steadytext_requests_total") or {}
-    seconds: dict[str, float] = stats.get("steadytext_request_seconds_sum") or {}
-    requests = sum(answered.values())
-    return {
-        "version": status.get("version"),
-        "uptime": int(status.get("uptime_s") or 0),
-        "models": status.get("models_loaded") or [],
-        "requests": int(requests),
-        "errors": int(sum(count for name, count in answered.items() if not name.endswith(",ok"))),
-        "milliseconds": round(1000 * sum(seconds.values()) / requests) if requests else None,
-    }
-
-
-@dataclass
 class Worker:
-    """Carries out the duties in ``periods`` until ``wait`` says stop.
+    """One worker on one database. Build it inside the event loop, then await serve()."""
 
-    ``connect`` opens an autocommit session on the database. ``wait(seconds)`` sleeps and returns True when the process
-    was told to stop; ``clock`` is in seconds.
-    """
+    def __init__(
+        self, connect: Connect, daemon: AsyncDaemonClient, options: WorkerOptions, ticks: Ticks | None = None
+    ) -> None:
+        self.options = options
+        self._daemon = daemon
+        self._ticks = ticks or Ticks()
+        self._claims = Session(connect, "claims", "prepare_claims")
+        self._results = Session(connect, "results")
+        self._pulse = Session(connect, "the lease")
+        self._look = Session(connect, "maintenance", sql=MAINTENANCE)
+        self.ledger = Ledger(self._claims, self._results, self._pulse, options.name, daemon.address)
+        self.collector = Collector(self.ledger)
+        context = Context(daemon, self.ledger.announce)
+        self._fell_asleep = asyncio.Event()
+        self.lanes = {
+            lane: LaneRunner(handler, self.ledger, self.collector, context, self._fell_asleep)
+            for lane, handler in options.handlers.items()
+        }
+        self._cancelled = asyncio.Event()
+        self._listener = Listener(connect, self._wake, self._cancelled.set, self._ticks)
+        self._duties = Duties(connect, daemon, daemon.address, self._ticks)
+        self._there = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._hurried = asyncio.Event()
 
-    connect: Callable[[], psycopg.Connection]
-    daemon: Daemon
-    endpoint: str
-    wait: Callable[[float], bool]
-    periods: Mapping[str, float] = field(default_factory=lambda: dict(PERIODS))
-    clock: Callable[[], float] = time.monotonic
-    _seen: int | None = None
+    def stop(self) -> None:
+        """Claim nothing more, finish what runs, give back the rest; a second call does not wait for what runs."""
+        if self._stopping.is_set():
+            self._hurried.set()
+        self._stopping.set()
 
-    def run(self) -> None:
-        """Work until told to stop."""
-        pause = FIRST_PAUSE
+    def daemon_changed(self, connected: bool) -> None:
+        """The connection to the daemon was made or lost."""
+        if connected:
+            for lane in self.lanes.values():
+                lane.daemon_came()
+        self._duties.daemon_changed.set()
+
+    async def serve(self) -> None:
+        """Work until stopped."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        self._daemon.open()
+        steady = [
+            asyncio.create_task(self._for_ever(name, service), name=name)
+            for name, service in (
+                ("results", self.collector.run), ("cancel", self._watch_cancels),
+                ("listen", self._listener.run), ("duties", self._look_after),
+            )
+        ]  # fmt: skip
+        working = asyncio.create_task(self._for_ever("work", self._work), name="work")
+        await self._stopping.wait()
+        await self._end(working)
+        for task in steady:
+            task.cancel()
+        await asyncio.wait(steady)
+        await self._leave()
+        log.info("stopped")
+
+    # the loops
+
+    async def _for_ever(self, name: str, service: Callable[[], Awaitable[None]]) -> None:
+        """The outermost loop of a part: what it did not foresee is logged, and it begins anew."""
+        pauses = Pauses(longest=TICK)
+        clock = asyncio.get_running_loop().time
         while True:
+            began = clock()
             try:
-                with self.connect() as connection:
-                    pause = FIRST_PAUSE
-                    log.info("connected to database %s", connection.info.dbname)
-                    self._serve(connection)
-                    return
-            except psycopg.OperationalError as error:
-                log.warning("no connection to PostgreSQL, trying again in %.1f s: %s", pause, error)
-                self._seen = None
-            if self.wait(pause):
-                return
-            pause = min(pause * 2, LONGEST_PAUSE)
+                await service()
+            except LeaseTaken:
+                log.warning("the lease was taken away: what was in work is dropped")
+            except Exception:
+                log.exception("%s failed", name)
+            if clock() - began > TICK:
+                pauses.reset()
+            await asyncio.sleep(pauses.next())
 
-    def _serve(self, connection: psycopg.Connection) -> None:
-        schedule = Schedule(self.periods)
+    async def _work(self) -> None:
+        """Be a worker until the lease is taken or the process stops."""
+        await self._until_the_extension_is_there()
+        await self.ledger.leave()
+        worker = await self.ledger.register(IDLE_LEASE)
+        log.info("worker %d, %s, takes from %s", worker, self.options.name, ", ".join(self.lanes))
+        sweep = Sweep(self.lanes, self.ledger, self._ticks, self._fell_asleep)
+        parts = [lane.run() for lane in self.lanes.values()]
+        parts += [Pulse(self.ledger, self._ticks, self.options.lease_seconds).run(), sweep.run()]
+        await self.ledger.recover()
+        tasks = [asyncio.create_task(part) for part in parts]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for lane in self.lanes.values():
+                lane.stop()
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    async def _until_the_extension_is_there(self) -> None:
+        pauses = Pauses(longest=TICK)
+        while not (await self._look.run("queue_is_there"))[0][0]:  # noqa: ASYNC110 (nobody tells)
+            await asyncio.sleep(pauses.next())
+        await self._look.close()
+        self._there.set()
+
+    async def _look_after(self) -> None:
+        await self._there.wait()
+        await self._duties.run()
+
+    async def _watch_cancels(self) -> None:
         while True:
-            for duty in schedule.due(self.clock()):
-                self._carry_out(connection, duty)
-            if self.wait(schedule.wait(self.clock())):
-                return
+            await self._cancelled.wait()
+            self._cancelled.clear()
+            try:
+                gone = await self.ledger.lost()
+            except LeaseTaken:
+                continue
+            if gone:
+                for lane in self.lanes.values():
+                    lane.drop(gone)
 
-    def _carry_out(self, connection: psycopg.Connection, duty: str) -> None:
-        """Carry out one duty; only a lost connection ends the session, any other error is this duty's alone."""
+    def _wake(self) -> None:
+        for lane in self.lanes.values():
+            lane.wake()
+
+    # the end
+
+    async def _end(self, working: asyncio.Task[None]) -> None:
+        """Give what runs the time it may have."""
+        finishing = asyncio.create_task(self._finish())
+        hurried = asyncio.create_task(self._hurried.wait())
+        for lane in self.lanes.values():
+            lane.close()
+        log.info("stopping: %d requests are held", len(self.ledger.held))
+        await asyncio.wait(
+            (finishing, hurried), timeout=self.options.grace_seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        for lane in self.lanes.values():
+            lane.stop()
+        for task in (finishing, hurried, working):
+            task.cancel()
+        await asyncio.wait((finishing, hurried, working))
+
+    async def _finish(self) -> None:
+        for lane in self.lanes.values():
+            await lane.finished()
+        await self.collector.drain()
+
+    async def _leave(self) -> None:
         try:
-            row = connection.execute(SQL["extension_is_there"]).fetchone()
-            if row is not None and row[0]:
-                {"heartbeat": self._heartbeat, "fold": self._fold, "evict": self._evict}[duty](connection)
-        except psycopg.Error as error:
-            if connection.broken or connection.closed:
-                raise psycopg.OperationalError(f"the connection was lost: {error}") from error
-            log.exception("%s failed", duty)
-
-    def _fold(self, connection: psycopg.Connection) -> None:
-        connection.execute(SQL["fold_hits"])
-
-    def _evict(self, connection: psycopg.Connection) -> None:
-        connection.execute(SQL["evict"])
-
-    def _heartbeat(self, connection: psycopg.Connection) -> None:
-        try:
-            status, stats = self.daemon.status(timeout_ms=PING_MS), self.daemon.stats()
-        except SteadyTextError as error:
-            if self._seen is not None:
-                log.warning("the daemon is gone: %s", error)
-            self._seen = None
-            connection.execute(SQL["daemon_is_unhealthy"])
-            return
-        connection.execute(SQL["daemon_is_healthy"], {"endpoint": self.endpoint, **heartbeat(status, stats)})
-        if status["pid"] != self._seen:
-            connection.execute(SQL["sync_models"])
-            self._seen = status["pid"]
-            log.info("the daemon has started: pid %s, version %s", status["pid"], status.get("version"))
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await self.ledger.leave()
+                for session in (self._claims, self._results, self._pulse):
+                    await session.close()
+                await self._duties.close()
+        except (TimeoutError, ConnectionLost, psycopg.Error) as error:
+            log.warning("what is held goes back when the lease expires: %s", error or "PostgreSQL does not answer")
+        self._daemon.close()
 
 
-def run(settings: Settings) -> None:
+async def serve(settings: Settings, options: WorkerOptions) -> None:
     """Run a worker for these settings until SIGTERM or SIGINT."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-
-    def connect() -> psycopg.Connection:
-        return psycopg.connect(
-            host=settings.pg_host, port=settings.pg_port, dbname=settings.pg_database, user=settings.pg_user,
-            application_name="pg_steadytext worker", autocommit=True, connect_timeout=10,
-        )  # fmt: skip
-
-    with DaemonClient(settings.daemon_endpoint) as daemon:
-        Worker(connect, daemon, settings.daemon_endpoint, stop.wait).run()
+    daemon = AsyncDaemonClient(settings.daemon_endpoint, timeout_ms=settings.daemon_timeout_ms)
+    worker = Worker(connector(settings), daemon, options)
+    daemon.on_change = worker.daemon_changed
+    await worker.serve()

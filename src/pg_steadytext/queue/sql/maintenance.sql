@@ -27,3 +27,21 @@ ON CONFLICT (daemon_id) DO UPDATE
 -- name: daemon_is_unhealthy
 -- The heartbeat stays what it was: the moment the daemon was last seen alive.
 UPDATE steadytext_daemon_health SET status = 'unhealthy' WHERE daemon_id = 'default' AND status = 'healthy';
+
+-- name: lead
+-- A session lock: held until the leader's session ends, however it ends.
+SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended('pg_steadytext worker leader', 0));
+
+-- name: cron_is_there
+SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'pg_cron') AS there;
+
+-- name: cron_commands
+SELECT command FROM cron.job WHERE active AND database = pg_catalog.current_database();
+
+-- name: purge
+SELECT steadytext_queue_purge(batch_size => %(rows)s);
+
+-- name: queue_is_there
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_proc p ON p.pronamespace = e.extnamespace
+    WHERE e.extname = 'pg_steadytext' AND p.proname = '_steadytext_worker_register') AS there;

@@ -1,0 +1,73 @@
+-- name: register
+SELECT _steadytext_worker_register(%(name)s, pg_catalog.make_interval(secs => %(lease)s));
+
+-- name: renew
+SELECT _steadytext_worker_renew(%(worker)s, pg_catalog.make_interval(secs => %(lease)s));
+
+-- name: sleep
+SELECT _steadytext_worker_sleep(%(worker)s, %(lanes)s::text[]);
+
+-- name: claim
+-- The columns are those of Job, in its order. No moment is older than a Python datetime can say.
+SELECT id, request_id::text, request_type, attempt, priority,
+       GREATEST(due_at, '0100-01-01+00'::timestamptz), prompt, prompts, params::text, params ? 'cache'
+FROM _steadytext_queue_claim(%(worker)s, %(lane)s, %(wanted)s, %(aged)s, %(floors)s::timestamptz[]);
+
+-- name: cached
+SELECT id, answer, vector FROM _steadytext_queue_cached(%(ids)s::bigint[]);
+
+-- name: finish
+SELECT pg_catalog.count(*) FROM _steadytext_queue_finish(
+    %(worker)s, %(ids)s::bigint[], %(attempts)s::integer[], %(answers)s::text[], %(vectors)s::text[],
+    %(models)s::text[], %(digests)s::text[], %(took_ms)s::integer[], %(endpoint)s);
+
+-- name: fail
+SELECT pg_catalog.count(*) FROM _steadytext_queue_fail(
+    %(worker)s, %(ids)s::bigint[], %(attempts)s::integer[], %(codes)s::text[], %(messages)s::text[],
+    %(retryable)s::boolean[]);
+
+-- name: release
+SELECT _steadytext_queue_release(
+    %(worker)s, %(ids)s::bigint[], %(attempts)s::integer[], pg_catalog.make_interval(secs => %(pause)s));
+
+-- name: keep
+-- Give back what this worker took without ever hearing of it.
+SELECT _steadytext_queue_keep(%(worker)s, %(ids)s::bigint[]);
+
+-- name: lost
+SELECT _steadytext_queue_lost(%(worker)s, %(ids)s::bigint[]);
+
+-- name: recover
+SELECT _steadytext_queue_recover();
+
+-- name: next_due
+SELECT _steadytext_queue_next_due(%(lanes)s::text[]);
+
+-- name: leave
+SELECT _steadytext_worker_leave(%(worker)s);
+
+-- name: announce
+SELECT pg_catalog.pg_notify(%(channel)s, %(payload)s);
+
+-- name: prepare_claims
+-- A claim that a crash forgets leaves its requests pending, which harms nobody; so it need not wait for the disk.
+SELECT pg_catalog.set_config('synchronous_commit', 'off', false), pg_catalog.set_config('jit', 'off', false),
+       pg_catalog.set_config('search_path', pg_catalog.quote_ident(n.nspname) || ', pg_temp', false)
+FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+WHERE e.extname = 'pg_steadytext';
+
+-- name: prepare
+-- The extension's functions are found in the schema that it was created in.
+SELECT pg_catalog.set_config('jit', 'off', false),
+       pg_catalog.set_config('search_path', pg_catalog.quote_ident(n.nspname) || ', pg_temp', false)
+FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+WHERE e.extname = 'pg_steadytext';
+
+-- name: listen_queue
+LISTEN steadytext_queue;
+
+-- name: listen_cancel
+LISTEN steadytext_cancel;
+
+-- name: alive
+SELECT 1;

@@ -1,0 +1,68 @@
+"""A worker needs no more rights than a worker's role has, and finds the extension where it is."""
+
+from __future__ import annotations
+
+import psycopg
+
+from pg_steadytext.cluster.postgres import PrivateCluster
+from tests.queue.workers import Queue, WorkerProcess
+from tests.support.databases import Roles
+
+
+def worker_environment(cluster: PrivateCluster, database: str, port: int) -> dict[str, str]:
+    """Where a worker of the test connects."""
+    return {
+        "PGHOST": str(cluster.home.run),
+        "PGPORT": str(cluster.port),
+        "PGDATABASE": database,
+        "STEADYTEXT_HOME": str(cluster.home.root),
+        "STEADYTEXT_DAEMON_HOST": "127.0.0.1",
+        "STEADYTEXT_DAEMON_PORT": str(port),
+    }
+
+
+def test_a_role_that_is_a_worker_and_nothing_else_does_all_of_a_workers_work(
+    cluster: PrivateCluster,
+    database: str,
+    queue: Queue,
+    make_role: Roles,
+    role_passwords: dict[str, str],
+    daemon_ports: tuple[int, int],
+    daemon: object,
+) -> None:
+    role = make_role("steadytext_worker")
+    environment = worker_environment(cluster, database, daemon_ports[0])
+    worker = WorkerProcess({**environment, "PGUSER": role, "PGPASSWORD": role_passwords[role]})
+    try:
+        queue.connection.execute("SELECT steadytext_embed_batch_async(ARRAY['a', 'b'])")
+        queue.connection.execute("SELECT steadytext_generate_async('Say hi.', max_tokens => 4)")
+        queue.wait_until("completed", 3)
+        worker.wait_for_log("the daemon has started")
+        assert "failed" not in worker.log
+        assert "ERROR" not in worker.log
+    finally:
+        assert worker.stop() == 0
+
+
+def test_the_extension_may_be_in_any_schema(
+    cluster: PrivateCluster,
+    database: str,
+    connection: psycopg.Connection,
+    daemon_ports: tuple[int, int],
+    daemon: object,
+) -> None:
+    connection.execute("DROP EXTENSION pg_steadytext")
+    connection.execute('CREATE SCHEMA "Else where"')
+    connection.execute('CREATE EXTENSION pg_steadytext SCHEMA "Else where"')
+    connection.execute('SET search_path = "Else where", public')
+    connection.execute("SELECT steadytext_config_set('daemon_host', '127.0.0.1')")
+    connection.execute("SELECT steadytext_config_set('daemon_port', %s)", (str(daemon_ports[0]),))
+    worker = WorkerProcess({**worker_environment(cluster, database, daemon_ports[0]), "PGUSER": "postgres"})
+    try:
+        row = connection.execute("SELECT steadytext_embed_async('a')").fetchone()
+        assert row is not None
+        result = connection.execute("SELECT steadytext_get_async_result(%s)", row).fetchone()
+        assert result is not None
+        assert result[0].startswith("[")
+    finally:
+        assert worker.stop() == 0
