@@ -89,18 +89,21 @@ class NotAllowed(SteadyTextError):
 
 
 _BY_SQLSTATE: dict[str, type[SteadyTextError]] = {
-    kind.default_sqlstate: kind
-    for kind in (
-        InvalidArgument,
-        TextTooLong,
-        NotFound,
-        ModelFailed,
-        Busy,
-        DeadlineExceeded,
-        DaemonUnavailable,
-        NotAllowed,
-    )
-} | {"22004": InvalidArgument}
+    "22004": InvalidArgument,
+    **{
+        kind.default_sqlstate: kind
+        for kind in (
+            InvalidArgument,
+            TextTooLong,
+            NotFound,
+            ModelFailed,
+            Busy,
+            DeadlineExceeded,
+            DaemonUnavailable,
+            NotAllowed,
+        )
+    },
+}
 
 
 def from_sqlstate(sqlstate: str | None, message: str, hint: str | None = None) -> SteadyTextError:
