@@ -16,6 +16,8 @@ import psycopg
 
 from pg_steadytext.settings import Settings
 
+Workers = list[subprocess.Popen[bytes]]
+
 HERE = Path(__file__).parent
 PEERS = ("pgqueuer==1.6.0", "procrastinate==3.10.0", "asyncpg", "uvloop", "psycopg[binary,pool]")
 POLL_SECONDS = 0.02
@@ -23,29 +25,23 @@ POLL_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Contender:
-    """How to fill a queue, how to start one of its workers, and how to see that it is empty."""
+    """How to fill a queue, how to start its workers and to see that they wait, and how to see that it is empty."""
 
     name: str
     enqueue: Callable[[int], None]
     worker: list[str]
+    wait_until_ready: Callable[[Workers], None]
     unfinished: str
 
     def jobs_per_second(self, jobs: int, processes: int) -> float:
-        """Jobs per second from the start of the enqueue until the last job has ended; the workers stand ready."""
+        """Jobs per second from the start of the enqueue until the last job has ended; the workers wait already."""
         workers = [
-            subprocess.Popen(self.worker, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-            for _ in range(processes)
+            subprocess.Popen(self.worker, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for _ in range(processes)
         ]
         try:
-            for worker in workers:
-                assert worker.stdout is not None
-                assert worker.stdout.readline() == b"ready\n"
+            self.wait_until_ready(workers)
             began = time.perf_counter()
             self.enqueue(jobs)
-            for worker in workers:
-                assert worker.stdin is not None
-                worker.stdin.write(b"go\n")
-                worker.stdin.flush()
             with psycopg.connect("", autocommit=True) as watching:
                 while watching.execute(self.unfinished.encode()).fetchone() != (False,):
                     time.sleep(POLL_SECONDS)
@@ -72,6 +68,7 @@ def ours() -> Contender:
         "pg_steadytext",
         enqueue,
         [sys.executable, str(HERE / "noop_worker.py")],
+        wait_until_they_sleep,
         "SELECT EXISTS (SELECT FROM steadytext_queue WHERE status IN ('pending', 'processing'))",
     )
 
@@ -88,8 +85,24 @@ def peer(name: str, unfinished: str) -> Contender:
         name,
         enqueue,
         [*command, "work"],
+        wait_until_they_say_so,
         unfinished,
     )
+
+
+def wait_until_they_sleep(workers: Workers) -> None:
+    """Wait until our workers have told the database that they wait for requests."""
+    with psycopg.connect("", autocommit=True) as connection:
+        asleep = "SELECT count(*) FROM steadytext_workers WHERE 'embed' = ANY (sleeping)"
+        while connection.execute(asleep).fetchone() != (len(workers),):
+            time.sleep(POLL_SECONDS)
+
+
+def wait_until_they_say_so(workers: Workers) -> None:
+    """Wait until each worker has written a line."""
+    for worker in workers:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == b"ready\n"
 
 
 def _interpreter() -> Path:

@@ -1,7 +1,7 @@
 """A worker whose embedding lane does nothing: what a queue costs without a model.
 
-Says ready, waits for a line, then works until it is told to stop. Answers with the moment at which work began, and
-keeps the number of its answers, eight bytes, in the file that ``NOOP_COUNT`` names.
+Works until it is told to stop. Answers with the moment at which work began, and keeps the number of its answers, eight
+bytes, in the file that ``NOOP_COUNT`` names.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -40,6 +39,4 @@ class Noop:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
-    print("ready", flush=True)
-    sys.stdin.readline()
     asyncio.run(serve(Settings.load(), WorkerOptions(own_name(), {"embed": Noop()})))

@@ -27,12 +27,9 @@ class Load:
         self._feeder = threading.Thread(target=self._feed)
         environment = {**os.environ, "NOOP_COUNT": str(count)}
         command = [sys.executable, str(HERE / "noop_worker.py")]
-        self._worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
+        self._worker = subprocess.Popen(command, env=environment)
 
     def __enter__(self) -> Load:
-        assert self._worker.stdin is not None
-        self._worker.stdin.write(b"go\n")
-        self._worker.stdin.flush()
         self._feeder.start()
         return self
 

@@ -38,11 +38,8 @@ def pick_ups(connection: psycopg.Connection) -> list[float]:
 def main() -> None:
     """Measure against one worker process."""
     with own_database():
-        worker = subprocess.Popen([sys.executable, str(HERE / "noop_worker.py")], stdin=subprocess.PIPE)
+        worker = subprocess.Popen([sys.executable, str(HERE / "noop_worker.py")])
         try:
-            assert worker.stdin is not None
-            worker.stdin.write(b"go\n")
-            worker.stdin.flush()
             with psycopg.connect("", autocommit=True) as connection:
                 pick_ups(connection)
                 rounds = [statistics.quantiles(pick_ups(connection), n=100) for _ in range(ROUNDS)]

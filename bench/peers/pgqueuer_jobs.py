@@ -1,6 +1,6 @@
 """pgqueuer's side of the queue benchmark; runs in an environment of its own, which the benchmark makes.
 
-``install``; ``enqueue COUNT``; ``work`` (says ready, waits for a line, drains the queue, ends). Connects through PG*.
+``install``; ``enqueue COUNT``; ``work`` (says ready when it waits for jobs). Connects through PG*.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import uvloop
 from pgqueuer import PgQueuer, Queries
 from pgqueuer.db import AsyncpgDriver
 from pgqueuer.models import Job
-from pgqueuer.types import QueueExecutionMode
 
 BATCH = 1000
+START_SECONDS = 1
 
 
 async def main(command: str, count: int) -> None:
@@ -35,9 +35,10 @@ async def main(command: str, count: int) -> None:
         async def noop(job: Job) -> None:
             pass
 
+        working = asyncio.create_task(worker.run(batch_size=BATCH, dequeue_timeout=timedelta(seconds=1)))
+        await asyncio.sleep(START_SECONDS)
         print("ready", flush=True)
-        await asyncio.to_thread(sys.stdin.readline)
-        await worker.run(batch_size=BATCH, mode=QueueExecutionMode.drain, dequeue_timeout=timedelta(seconds=1))
+        await working
 
 
 uvloop.run(main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 0))

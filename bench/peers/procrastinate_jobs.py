@@ -1,6 +1,6 @@
 """procrastinate's side of the queue benchmark; runs in an environment of its own, which the benchmark makes.
 
-``install``; ``enqueue COUNT``; ``work`` (says ready, waits for a line, drains the queue, ends). Connects through PG*.
+``install``; ``enqueue COUNT``; ``work`` (says ready when it waits for jobs). Connects through PG*.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 from procrastinate import App, PsycopgConnector
 
 CONCURRENCY = 100
+START_SECONDS = 1
 
 app = App(connector=PsycopgConnector(min_size=4, max_size=16))
 
@@ -28,11 +29,10 @@ async def main(command: str, count: int) -> None:
         elif command == "enqueue":
             await noop.batch_defer_async(*({} for _ in range(count)))
         else:
+            working = asyncio.create_task(app.run_worker_async(concurrency=CONCURRENCY, delete_jobs="always"))
+            await asyncio.sleep(START_SECONDS)
             print("ready", flush=True)
-            await asyncio.to_thread(sys.stdin.readline)
-            await app.run_worker_async(
-                wait=False, concurrency=CONCURRENCY, delete_jobs="always", install_signal_handlers=False
-            )
+            await working
 
 
 asyncio.run(main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 0))

@@ -10,7 +10,7 @@ CREATE TABLE @extschema@.steadytext_queue (
     status text NOT NULL DEFAULT 'pending'
         CHECK (status IN ('pending', 'processing', 'completed', 'failed', 'cancelled')),
     priority integer NOT NULL DEFAULT 5 CHECK (priority BETWEEN 1 AND 10),
-    owner name NOT NULL,
+    owner text NOT NULL,
     user_id text,
     session_id text,
     prompt text,
@@ -33,7 +33,7 @@ CREATE TABLE @extschema@.steadytext_queue (
     daemon_endpoint text,
     batch_id uuid,
     dedupe_key text
-) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
         autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.2);
 
 COMMENT ON COLUMN @extschema@.steadytext_queue.owner IS 'The role that asked, and that alone sees the request';
@@ -47,8 +47,8 @@ COMMENT ON COLUMN @extschema@.steadytext_queue.worker_id IS
 -- What a claim reads: the front of each lane and priority.
 CREATE INDEX steadytext_queue_pending_idx ON @extschema@.steadytext_queue (lane, priority, due_at)
     WHERE status = 'pending';
-CREATE INDEX steadytext_queue_processing_idx ON @extschema@.steadytext_queue (worker_id) WHERE status = 'processing';
-CREATE INDEX steadytext_queue_active_idx ON @extschema@.steadytext_queue (owner)
+-- Both what a worker holds and what an owner has: one index, since every claim and every end pays for each.
+CREATE INDEX steadytext_queue_active_idx ON @extschema@.steadytext_queue (worker_id, owner)
     WHERE status IN ('pending', 'processing');
 CREATE UNIQUE INDEX steadytext_queue_request_idx ON @extschema@.steadytext_queue (request_id);
 CREATE INDEX steadytext_queue_batch_idx ON @extschema@.steadytext_queue (batch_id) WHERE batch_id IS NOT NULL;

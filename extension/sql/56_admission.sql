@@ -4,7 +4,7 @@
 -- handed out since is an upper bound of what is active now, and only where that bound passes the cap is it counted.
 
 CREATE TABLE @extschema@._steadytext_queue_depth (
-    scope name PRIMARY KEY,
+    scope text PRIMARY KEY,
     active bigint NOT NULL,
     id_mark bigint NOT NULL
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0);
@@ -16,14 +16,14 @@ COMMENT ON COLUMN @extschema@._steadytext_queue_depth.active IS
 -- Open transactions that have queued something; each row is gone when its transaction is.
 CREATE UNLOGGED TABLE @extschema@._steadytext_queue_admissions (
     xid xid8 NOT NULL,
-    owner name NOT NULL,
+    owner text NOT NULL,
     lane text NOT NULL,
     first_id bigint NOT NULL,
     PRIMARY KEY (xid, owner, lane)
 ) WITH (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0, autovacuum_analyze_scale_factor = 10);
 
 -- Unfinished requests of a scope, counted up to one more than `most`.
-CREATE FUNCTION @extschema@._steadytext_queue_count(scope name, most bigint) RETURNS bigint
+CREATE FUNCTION @extschema@._steadytext_queue_count(scope text, most bigint) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 BEGIN
@@ -31,8 +31,13 @@ BEGIN
         RETURN (SELECT count(*) FROM (SELECT FROM @extschema@.steadytext_queue q
                                       WHERE q.status IN ('pending', 'processing') LIMIT most + 1) active);
     END IF;
-    RETURN (SELECT count(*) FROM (SELECT FROM @extschema@.steadytext_queue q
-                                  WHERE q.owner = scope AND q.status IN ('pending', 'processing') LIMIT most + 1) active);
+    RETURN (SELECT count(*) FROM (
+        SELECT FROM @extschema@.steadytext_queue q
+        WHERE q.worker_id IS NULL AND q.owner = scope AND q.status IN ('pending', 'processing')
+        UNION ALL
+        SELECT FROM @extschema@.steadytext_queue q
+        WHERE q.worker_id IS NOT NULL AND q.owner = scope AND q.status IN ('pending', 'processing')
+        LIMIT most + 1) active);
 END
 $$;
 
@@ -44,7 +49,7 @@ END
 $$;
 
 -- Whether no more unfinished requests than `most` can exist in the scope; false also where that is not known.
-CREATE FUNCTION @extschema@._steadytext_queue_fits(scope name, most bigint, first_id bigint) RETURNS boolean
+CREATE FUNCTION @extschema@._steadytext_queue_fits(scope text, most bigint, first_id bigint) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 BEGIN
@@ -54,7 +59,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION @extschema@._steadytext_queue_refuse(scope name, most bigint) RETURNS void
+CREATE FUNCTION @extschema@._steadytext_queue_refuse(scope text, most bigint) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF scope = '' THEN
@@ -69,13 +74,13 @@ $$;
 -- Called after requests were inserted, the first of them with `first_id`. Where the bound says nothing, a large cap
 -- is counted at every two-hundredth part of it only: a million calls in a statement must not count a million each.
 CREATE FUNCTION @extschema@._steadytext_queue_admit(
-    owner name, lane text, first_id bigint, requests integer
+    owner text, lane text, first_id bigint, requests integer
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     settings @extschema@._steadytext_settings;
-    scope name;
+    scope text;
     most bigint;
 BEGIN
     INSERT INTO @extschema@._steadytext_queue_admissions VALUES (pg_current_xact_id(), owner, lane, first_id)
@@ -94,11 +99,11 @@ $$;
 
 -- At commit: settle the caps, and wake workers that wait for the lane. The caps are settled under a lock that lasts until the commit is visible. It is shared while the bound holds,
 -- so that commits still go to disk together.
-CREATE FUNCTION @extschema@._steadytext_queue_settle(scope name, most bigint, first_id bigint) RETURNS void
+CREATE FUNCTION @extschema@._steadytext_queue_settle(scope text, most bigint, first_id bigint) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 #variable_conflict use_variable
 DECLARE
-    key constant integer := hashtext('pg_steadytext queue ' || scope::text);
+    key constant integer := hashtext('pg_steadytext queue ' || scope);
     mark bigint;
     counted bigint;
 BEGIN
@@ -142,7 +147,7 @@ BEGIN
     DELETE FROM @extschema@._steadytext_queue_admissions a
     WHERE a.xid = NEW.xid AND a.owner = NEW.owner AND a.lane = NEW.lane;
     PERFORM @extschema@._steadytext_queue_settle(NEW.owner, settings.max_pending_per_user, NEW.first_id);
-    PERFORM @extschema@._steadytext_queue_settle(''::name, settings.max_queue_size, NEW.first_id);
+    PERFORM @extschema@._steadytext_queue_settle('', settings.max_queue_size, NEW.first_id);
     IF EXISTS (SELECT FROM @extschema@.steadytext_workers w WHERE w.sleeping IS NULL OR NEW.lane = ANY (w.sleeping)) THEN
         PERFORM pg_notify('steadytext_queue', '');
     END IF;
@@ -225,15 +230,15 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION @extschema@._steadytext_rate_enforce(owner name, user_id text, requests integer) RETURNS void
+CREATE FUNCTION @extschema@._steadytext_rate_enforce(owner text, user_id text, requests integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     who text;
     pause double precision;
 BEGIN
-    FOREACH who IN ARRAY CASE WHEN user_id IS NULL OR user_id = owner THEN ARRAY[owner::text]
-                              ELSE ARRAY[least(owner::text, user_id), greatest(owner::text, user_id)] END LOOP
+    FOREACH who IN ARRAY CASE WHEN user_id IS NULL OR user_id = owner THEN ARRAY[owner]
+                              ELSE ARRAY[least(owner, user_id), greatest(owner, user_id)] END LOOP
         pause := @extschema@._steadytext_rate_take(who, requests);
         IF pause > 0 THEN
             PERFORM @extschema@._steadytext_raise('53400', format('rate limit exceeded for "%s"', left(who, 100)),

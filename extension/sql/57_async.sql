@@ -10,7 +10,7 @@ CREATE FUNCTION @extschema@._steadytext_queue_push(
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_variable
 DECLARE
-    caller constant name := @extschema@._steadytext_caller();
+    caller constant text := @extschema@._steadytext_caller();
     ids uuid[];
     first_id bigint;
     twin uuid;
@@ -24,22 +24,31 @@ BEGIN
     END IF;
     PERFORM @extschema@._steadytext_rate_enforce(caller, user_id, cardinality(texts));
     ids := ARRAY(SELECT gen_random_uuid() FROM generate_series(1, cardinality(texts)));
-    WITH queued AS (
-        INSERT INTO @extschema@.steadytext_queue AS q (request_id, request_type, lane, priority, owner, user_id, session_id,
-            prompt, prompts, params, due_at, max_retries, batch_id, dedupe_key)
-        SELECT t.id, request_type, request_type, priority, caller, coalesce(user_id, caller::text),
-               nullif(current_setting('application_name'), ''), t.content, documents, params,
-               greatest(clock_timestamp(), not_before), coalesce(max_retries, s.queue_max_retries),
-               CASE WHEN cardinality(ids) > 1 THEN ids[1] END, dedupe
-        FROM @extschema@._steadytext_settings s, unnest(ids, texts) WITH ORDINALITY AS t (id, content, place)
-        ORDER BY t.place
+    IF dedupe IS NULL THEN
+        WITH queued AS (
+            INSERT INTO @extschema@.steadytext_queue AS q (request_id, request_type, lane, priority, owner, user_id,
+                session_id, prompt, prompts, params, due_at, max_retries, batch_id)
+            SELECT t.id, request_type, request_type, priority, caller, coalesce(user_id, caller),
+                   nullif(current_setting('application_name'), ''), t.content, documents, params,
+                   greatest(clock_timestamp(), not_before), coalesce(max_retries, s.queue_max_retries),
+                   CASE WHEN cardinality(ids) > 1 THEN ids[1] END
+            FROM @extschema@._steadytext_settings s, unnest(ids, texts) AS t (id, content)
+            RETURNING q.id
+        )
+        SELECT min(queued.id) INTO first_id FROM queued;
+    ELSE
+        INSERT INTO @extschema@.steadytext_queue AS q (request_id, request_type, lane, priority, owner, user_id,
+            session_id, prompt, prompts, params, due_at, max_retries, dedupe_key)
+        SELECT ids[1], request_type, request_type, priority, caller, coalesce(user_id, caller),
+               nullif(current_setting('application_name'), ''), texts[1], documents, params,
+               greatest(clock_timestamp(), not_before), coalesce(max_retries, s.queue_max_retries), dedupe
+        FROM @extschema@._steadytext_settings s
         ON CONFLICT (owner, dedupe_key) WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'processing')
             DO UPDATE SET dedupe_key = excluded.dedupe_key
-        RETURNING q.id, q.request_id
-    )
-    SELECT min(queued.id), (array_agg(queued.request_id))[1] INTO first_id, twin FROM queued;
-    IF twin <> ALL (ids) THEN
-        RETURN ARRAY[twin];
+        RETURNING q.id, q.request_id INTO first_id, twin;
+        IF twin <> ids[1] THEN
+            RETURN ARRAY[twin];
+        END IF;
     END IF;
     PERFORM @extschema@._steadytext_queue_admit(caller, request_type, first_id, cardinality(texts));
     RETURN ids;
@@ -218,8 +227,11 @@ BEGIN
     IF texts IS NULL THEN
         PERFORM @extschema@._steadytext_raise('22004', name || ' cannot be null');
     END IF;
-    PERFORM @extschema@._steadytext_check_text(format('%s[%s]', name, t.place), t.content, s.max_prompt_chars)
-    FROM @extschema@._steadytext_settings s, unnest(texts) WITH ORDINALITY t (content, place);
+    PERFORM @extschema@._steadytext_check_text(format('%s[%s]', name, bad.place), bad.content, bad.max_prompt_chars)
+    FROM (SELECT t.place, t.content, s.max_prompt_chars
+          FROM @extschema@._steadytext_settings s, unnest(texts) WITH ORDINALITY t (content, place)
+          WHERE t.content IS NULL OR octet_length(t.content) > s.max_prompt_chars OR t.content !~ '\S'
+          ORDER BY t.place) bad;
 END
 $$;
 
@@ -233,7 +245,7 @@ BEGIN
         PERFORM @extschema@._steadytext_raise('22004', 'request_id cannot be null');
     END IF;
     SELECT q.* INTO request FROM @extschema@.steadytext_queue q
-    WHERE q.request_id = wanted AND (q.owner = @extschema@._steadytext_caller()
+    WHERE q.request_id = wanted AND (q.owner = @extschema@._steadytext_caller()::text
                                      OR @extschema@._steadytext_caller_is('steadytext_admin'));
     IF request.id IS NULL THEN
         PERFORM @extschema@._steadytext_raise('P0002', format('there is no request %s', wanted),
@@ -287,7 +299,7 @@ BEGIN
     END IF;
     SELECT i INTO unknown FROM unnest(request_ids) i
     WHERE NOT EXISTS (SELECT FROM @extschema@.steadytext_queue q
-                      WHERE q.request_id = i AND (everything OR q.owner = @extschema@._steadytext_caller())) LIMIT 1;
+                      WHERE q.request_id = i AND (everything OR q.owner = @extschema@._steadytext_caller()::text)) LIMIT 1;
     IF unknown IS NOT NULL THEN
         PERFORM @extschema@._steadytext_queue_find(unknown);
     END IF;

@@ -52,7 +52,7 @@ GRANT SELECT, INSERT, UPDATE ON @extschema@.steadytext_daemon_health TO steadyte
 -- A request is its owner's; administrators see all. Writing is for the functions alone.
 ALTER TABLE @extschema@.steadytext_queue ENABLE ROW LEVEL SECURITY;
 CREATE POLICY steadytext_queue_own ON @extschema@.steadytext_queue FOR SELECT TO steadytext_reader
-    USING (owner = CURRENT_USER OR pg_catalog.pg_has_role('steadytext_admin', 'USAGE'));
+    USING (owner = CURRENT_USER::text OR pg_catalog.pg_has_role('steadytext_admin', 'USAGE'));
 ALTER TABLE @extschema@.steadytext_queue_errors ENABLE ROW LEVEL SECURITY;
 CREATE POLICY steadytext_queue_errors_own ON @extschema@.steadytext_queue_errors FOR SELECT TO steadytext_reader
     USING (EXISTS (SELECT FROM @extschema@.steadytext_queue q WHERE q.request_id = steadytext_queue_errors.request_id));
