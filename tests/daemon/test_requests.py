@@ -107,7 +107,7 @@ def test_the_catalogue_tells_what_is_installed_and_loaded(client: DaemonClient) 
         ("generate", {"prompt": "x", "max_new_tokens": 0}, InvalidArgument, "max_tokens must be at least 1"),
         ("generate", {"prompt": "x", "temperature": 9}, InvalidArgument, "temperature"),
         ("generate", {"prompt": "x", "eos_string": ""}, InvalidArgument, "eos_string"),
-        ("generate", {"prompt": "x", "schema": {}}, InvalidArgument, "schema"),
+        ("generate", {"prompt": "x", "schema": {}}, InvalidArgument, "Schema cannot be empty"),
         ("generate", {"prompt": "x", "unsafe_mode": True}, InvalidArgument, "requires a model parameter"),
         ("generate", {"prompt": "x", "model": "openai:gpt"}, InvalidArgument, "unsafe_mode"),
         ("generate", {"prompt": "x", "model": "openai:gpt", "unsafe_mode": True}, NotFound, "provider"),

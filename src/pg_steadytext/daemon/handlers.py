@@ -20,6 +20,7 @@ from pg_steadytext.daemon.options import DaemonOptions
 from pg_steadytext.daemon.streams import Stream
 from pg_steadytext.daemon.wire import PROTOCOL, Request, vector_numbers, vector_texts
 from pg_steadytext.engines.catalogue import Model
+from pg_steadytext.engines.constraints.compiled import compiled
 from pg_steadytext.engines.protocol import Completion, Generator, Prompt, Vectors
 from pg_steadytext.engines.registry import EngineOptions, ModelRegistry
 from pg_steadytext.engines.remote import RemoteModels
@@ -98,6 +99,8 @@ Handler = Callable[[Runtime, Request], Awaitable[object]]
 async def generate(runtime: Runtime, request: Request) -> object:
     """A whole text: for our clients with its model, digest and counts, for stock ones the text alone."""
     prompt = read.prompt(request.params)
+    if prompt.constraint is not None:
+        await runtime.in_thread(compiled, prompt.constraint)  # refuses what cannot be kept to before a slot is taken
     generator = await runtime.generator(request.params)
     completion = await runtime.generation.complete(generator, prompt, request.lane)
     if request.ours:

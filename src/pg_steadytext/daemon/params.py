@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pg_steadytext.engines.constraints import constraint as constraints
+from pg_steadytext.engines.constraints.constraint import Constraint
 from pg_steadytext.engines.protocol import Prompt
 from pg_steadytext.engines.text import check_text
 from pg_steadytext.errors import InvalidArgument
@@ -43,9 +45,6 @@ def optional(params: Mapping[str, Any], key: str, kind: type, what: str) -> Any:
 
 def prompt(params: Mapping[str, Any]) -> Prompt:
     """The prompt of a generate request. Raises InvalidArgument."""
-    for key in STRUCTURED:
-        if params.get(key) is not None:
-            raise InvalidArgument(f"{key} is not supported: this daemon generates free text")
     if params.get("options"):
         raise InvalidArgument("options is not supported for local models")
     max_tokens = optional(params, "max_new_tokens", int, "a whole number")
@@ -62,6 +61,41 @@ def prompt(params: Mapping[str, Any]) -> Prompt:
         stop=None if stop in (None, MODEL_END) else stop,
         thinking=bool(optional(params, "thinking_mode", bool, "true or false")),
         logprobs=bool(optional(params, "return_logprobs", bool, "true or false")),
+        constraint=constraint(params),
+    )
+
+
+def constraint(params: Mapping[str, Any]) -> Constraint | None:
+    """What the answer of a generate request must satisfy, if anything. Raises InvalidArgument."""
+    given = [key for key in STRUCTURED if params.get(key) is not None]
+    if len(given) > 1:
+        raise InvalidArgument(f"{' and '.join(given)} cannot be combined", hint="give one of them")
+    if not given:
+        return None
+    value = params[given[0]]
+    if given[0] == "schema":
+        return constraints.schema(value)
+    if given[0] == "regex":
+        return constraints.regex(value)
+    if given[0] == "choices":
+        return constraints.choices(value)
+    return _response_format(value)
+
+
+def _response_format(value: object) -> Constraint | None:
+    """OpenAI's way to ask for JSON: {"type": "json_schema", "json_schema": {"schema": …}}."""
+    kind = value.get("type") if isinstance(value, dict) else None
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return constraints.schema({"type": "object"})
+    if kind == "json_schema" and isinstance(value, dict):
+        wrapped = value.get("json_schema")
+        found = wrapped.get("schema") if isinstance(wrapped, dict) else value.get("schema")
+        return constraints.schema(found)
+    raise InvalidArgument(
+        'response_format must have a "type" of "text", "json_object" or "json_schema"',
+        hint='{"type": "json_schema", "json_schema": {"schema": …}}',
     )
 
 

@@ -214,6 +214,8 @@ class Daemon:
         request = job.request
         stock = request.method == "generate_iter"
         prompt = read.prompt(request.params)
+        if prompt.constraint is not None:
+            raise InvalidArgument("an answer under a constraint cannot be streamed", hint="use generate")
         if request.params.get("include_logprobs"):
             raise InvalidArgument("include_logprobs is not supported in a stream", hint="use generate")
         key = "token" if stock else "piece"

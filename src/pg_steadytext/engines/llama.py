@@ -9,6 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pg_steadytext.engines.constraints.answer import check_answer, check_combination
+from pg_steadytext.engines.constraints.compiled import compiled
+from pg_steadytext.engines.constraints.constraint import Constraint
+from pg_steadytext.engines.llama_choice import best, described, score_options
 from pg_steadytext.engines.llama_context import ChatContext
 from pg_steadytext.engines.llama_pool import ContextPool
 from pg_steadytext.engines.protocol import Completion, OnPiece, Prompt
@@ -43,6 +47,11 @@ class LlamaGenerator:
         Raises InvalidArgument, TextTooLong, Cancelled when `on_piece` returned True, ModelFailed.
         """
         request = chat_request(prompt)
+        constraint = prompt.constraint
+        if constraint is not None and constraint.kind == "choices":
+            return self._choose(request, prompt, constraint, on_piece)
+        if constraint is not None:
+            request["grammar"] = compiled(constraint).grammar
         reader = _ChunkReader(self.name, on_piece)
         with self._pool.take() as context:
             alone = self._pool.alone
@@ -53,7 +62,27 @@ class LlamaGenerator:
                     tokens=reader.timings.get("predicted_n", 0),
                     tokens_per_second=reader.timings.get("predicted_per_second", 0.0),
                 )
-        return reader.completion()
+        completion = reader.completion()
+        if constraint is not None:
+            check_answer(prompt, constraint, completion)
+        return completion
+
+    def _choose(self, request: dict[str, Any], prompt: Prompt, constraint: Constraint, on_piece: OnPiece) -> Completion:
+        reader = _ChunkReader(self.name, on_piece)
+        options = tuple(constraint.source)
+        with self._pool.take() as context:
+            scores = score_options(context, request, options, reader, on_piece)
+        read = reader.completion()
+        chosen = best(scores)
+        completion = Completion(
+            text=chosen.option,
+            finish_reason="stop" if chosen.tokens <= prompt.max_tokens else "length",
+            prompt_tokens=read.prompt_tokens,
+            completion_tokens=min(chosen.tokens, prompt.max_tokens),
+            logprobs=described(scores) if prompt.logprobs else None,
+        )
+        check_answer(prompt, constraint, completion)
+        return completion
 
     def close(self) -> None:
         """Free the model's contexts."""
@@ -84,6 +113,8 @@ def chat_request(prompt: Prompt) -> dict[str, Any]:
         request.update(top_k=1, samplers=["top_k"])
     else:
         request.update(top_k=40, top_p=0.95, min_p=0.05, samplers=["top_k", "top_p", "min_p", "temperature"])
+    if prompt.constraint is not None:
+        check_combination(prompt)
     if prompt.stop is not None:
         request["stop"] = [prompt.stop]
     if prompt.logprobs:

@@ -13,6 +13,8 @@ from typing import Any
 import httpx2
 import numpy as np
 
+from pg_steadytext.engines.constraints.answer import check_combination
+from pg_steadytext.engines.openai_format import response_format, unwrapped
 from pg_steadytext.engines.protocol import Completion, FinishReason, OnPiece, Prompt, Vectors
 from pg_steadytext.engines.text import check_text, without_nul
 from pg_steadytext.errors import Busy, Cancelled, InvalidArgument, ModelFailed, NotAllowed, TextTooLong
@@ -48,6 +50,14 @@ class OpenAiGenerator:
         }
         if prompt.stop is not None:
             body["stop"] = [prompt.stop]
+        constraint = prompt.constraint
+        if constraint is None:
+            return self._ask(body, on_piece)
+        check_combination(prompt)
+        body["response_format"] = response_format(constraint)
+        return unwrapped(prompt, constraint, self._ask(body, on_piece))
+
+    def _ask(self, body: dict[str, Any], on_piece: OnPiece) -> Completion:
         try:
             with self._client.stream("POST", "chat/completions", json=body) as response:
                 if response.status_code != httpx2.codes.OK:

@@ -13,6 +13,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from pg_steadytext.engines.constraints.constraint import Constraint
+
 FinishReason = Literal["stop", "length"]
 Vectors = NDArray[np.float32]
 
@@ -26,6 +28,7 @@ class Prompt:
 
     `stop` ends the text and is not part of it; None means that only the model's own end does.
     `temperature` 0 is greedy. `thinking` lets models that can reason aloud do so.
+    `constraint` is what the text must satisfy; an engine answers with such a text or raises.
     """
 
     text: str
@@ -35,6 +38,7 @@ class Prompt:
     stop: str | None = None
     thinking: bool = False
     logprobs: bool = False
+    constraint: Constraint | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Structured generation: what an answer must satisfy, and the grammar that makes a model keep to it."""
