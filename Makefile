@@ -39,9 +39,10 @@ lint: prepare ## ruff, mypy --strict, import contracts, PostgreSQL's own checks 
 test: lint ## lint, then every test, pgTAP included
 	$(BIN)/pytest
 
-soak: prepare ## the long tests: an hour of killing under the queue's load, 10,000 random inputs into each function
+soak: prepare ## the long tests: an hour of killing under the queue's load, 10,000 random inputs, 500 structured documents
 	CHAOS_JOBS=$${CHAOS_JOBS:-20000} CHAOS_SECONDS=$${CHAOS_SECONDS:-3600} $(BIN)/pytest --timeout=0 tests/acceptance/test_queue_chaos.py
-	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-10000} $(BIN)/pytest --timeout=0 tests/acceptance/test_fuzz.py
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-10000} STRUCTURED_DOCUMENTS=$${STRUCTURED_DOCUMENTS:-500} $(BIN)/pytest --timeout=0 \
+	  tests/acceptance/test_fuzz.py tests/acceptance/test_structured_soak.py
 
 bench: prepare ## run every benchmark and print one table
 	$(BIN)/pg-steadytext bench

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from xllamacpp import xllamacpp
 
+from pg_steadytext.engines.constraints import constraint as constraints
+from pg_steadytext.engines.constraints.constraint import Constraint
 from pg_steadytext.engines.llama_context import server_params
 from pg_steadytext.engines.openai import OpenAiEmbedder, OpenAiGenerator, make_client
 from pg_steadytext.engines.protocol import Prompt
@@ -18,8 +22,9 @@ from tests.support.models import Engines, collect, weights
 KEY = "a key for tests"
 
 
-def start_server(models: Path, *, embedding: bool) -> xllamacpp.Server:
+def start_server(models: Path, *, embedding: bool, structured: bool = False) -> xllamacpp.Server:
     params = server_params(weights(models), context=1024, threads=2)
+    params.force_pure_content_parser = not structured
     params.hostnames = ["127.0.0.1"]
     params.port = 0
     params.api_keys = [KEY]
@@ -42,6 +47,15 @@ def remote(models: Path) -> Iterator[RemoteModels]:
     found.close()
 
 
+@pytest.fixture(scope="module")
+def structured(models: Path) -> Iterator[RemoteModels]:
+    """A provider that keeps to a response_format."""
+    server = start_server(models, embedding=False, structured=True)
+    found = RemoteModels({"chats": Provider("chats", f"{server.listening_address}/v1", "TEST_KEY")}, {"TEST_KEY": KEY})
+    yield found
+    found.close()
+
+
 def test_a_text_is_streamed_and_counted(remote: RemoteModels, engines: Engines) -> None:
     pieces: list[str] = []
     generator = remote.generator("chats:smol")
@@ -51,6 +65,29 @@ def test_a_text_is_streamed_and_counted(remote: RemoteModels, engines: Engines) 
     assert completion.text == engines.generator().generate(prompt, lambda _piece: False).text
     assert (completion.finish_reason, completion.completion_tokens) == ("length", 12)
     assert generator.digest == "remote"
+
+
+def test_a_constraint_travels_as_response_format_and_the_answer_is_checked(structured: RemoteModels) -> None:
+    generator = structured.generator("chats:smol")
+
+    def ask(constraint: Constraint, max_tokens: int = 60) -> str:
+        prompt = Prompt("Give an example.", max_tokens=max_tokens, constraint=constraint)
+        return generator.generate(prompt, lambda _piece: False).text
+
+    schema = {"type": "object", "properties": {"age": {"type": "integer", "maximum": 9}}, "required": ["age"]}
+    assert json.loads(ask(constraints.schema(schema)))["age"] <= 9
+    assert re.fullmatch("[0-9]{3}", ask(constraints.regex("[0-9]{3}")))
+    assert ask(constraints.choices(["red", "green"])) in ("red", "green")
+    with pytest.raises(InvalidArgument, match="max_tokens"):
+        ask(constraints.schema(schema), 2)
+    with pytest.raises(InvalidArgument, match="lookaround"):
+        ask(constraints.regex("(?=a)"))
+
+
+def test_a_server_that_ignores_the_constraint_is_found_out(remote: RemoteModels) -> None:
+    prompt = Prompt("Tell me about the sea.", max_tokens=200, constraint=constraints.choices(["red", "green"]))
+    with pytest.raises((ModelFailed, InvalidArgument)):
+        remote.generator("chats:smol").generate(prompt, lambda _piece: False)
 
 
 def test_a_stream_can_be_cancelled(remote: RemoteModels) -> None:

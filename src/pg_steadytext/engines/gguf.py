@@ -132,6 +132,23 @@ def read_header(path: Path) -> GgufHeader:
         raise ModelFailed(f"{path} cannot be read: {error}") from error
 
 
+def read_list(path: Path, key: str) -> list[object]:
+    """A list in the metadata of a GGUF file, however long; empty where there is none. Raises ModelFailed."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            reader = _Reader(data)
+            reader.take(len(MAGIC) + 12)
+            for _ in range(reader.number("Q")):
+                found, kind = reader.string(), reader.number("I")
+                if found == key and kind == ARRAY:
+                    kind = reader.number("I")
+                    return [reader.value(kind) for _ in range(reader.number("Q"))]
+                reader.value(kind)
+    except (_DamagedError, OSError, ValueError) as error:
+        raise ModelFailed(f"{path} cannot be read: {error}") from error
+    return []
+
+
 def _read(reader: _Reader, size: int) -> GgufHeader:
     magic = reader.take(4)
     if magic != MAGIC:

@@ -17,6 +17,7 @@ from pg_steadytext.engines.llama_context import ChatContext
 from pg_steadytext.engines.llama_pool import ContextPool
 from pg_steadytext.engines.protocol import Completion, OnPiece, Prompt
 from pg_steadytext.engines.text import check_text, without_nul
+from pg_steadytext.engines.vocabulary import Vocabulary
 from pg_steadytext.errors import Cancelled, InvalidArgument, ModelFailed, TextTooLong
 
 MAX_SEED = 2**32 - 2
@@ -34,6 +35,7 @@ class LlamaGenerator:
         self.slots = slots
         self._path = path
         self._socket_dir = socket_dir
+        self._vocabulary = Vocabulary(path)
         self._pool = ContextPool(self._make_context, slots=slots, threads=threads)
         with self._pool.take() as first:
             first.prefix.rewind()
@@ -71,7 +73,7 @@ class LlamaGenerator:
         reader = _ChunkReader(self.name, on_piece)
         options = tuple(constraint.source)
         with self._pool.take() as context:
-            scores = score_options(context, request, options, reader, on_piece)
+            scores = score_options(context, request, options, self._vocabulary, reader, on_piece)
         read = reader.completion()
         chosen = best(scores)
         completion = Completion(

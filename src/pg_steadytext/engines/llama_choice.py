@@ -1,10 +1,11 @@
-"""Which of some texts a model finds likeliest as its whole answer.
+"""Which of some texts a model finds likeliest as its answer.
 
-An option's score is the sum of the log probabilities of its tokens and of the token that ends the answer: the
-likelihood that the model, left alone, would answer exactly this. So an option that begins another one has no
-advantage, and the likelihoods of all options add up to at most 1. The prompt is read once; then each option is forced
-by a grammar and scored by what the model would have said without one. Every option starts from the same state, so its
-score depends neither on the others nor on its place in the list. The first of equals wins.
+An option's score is the sum of the log probabilities of all its tokens: the likelihood that the model, left alone,
+would begin its answer with exactly this. No length enters. Where another option goes on from it ("no", "no, never"),
+the token that ends the answer counts too, so that the shorter one stands for itself alone. The prompt is read once;
+then each option is forced by a grammar, token by token, and scored by what the model would have said without one.
+Every option starts from the same state, so its score does not depend on its place in the list.
+The first of equals wins.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pg_steadytext.engines.constraints.gbnf import Grammar, Literal
+from pg_steadytext.engines.constraints.gbnf import Grammar, Literal, Token
 from pg_steadytext.engines.llama_context import ChatContext
 from pg_steadytext.engines.protocol import OnPiece
+from pg_steadytext.engines.vocabulary import Vocabulary
 from pg_steadytext.errors import Cancelled, ModelFailed
 
 END_TOKENS = 8
@@ -35,6 +37,7 @@ def score_options(
     context: ChatContext,
     request: dict[str, Any],
     options: tuple[str, ...],
+    vocabulary: Vocabulary,
     read_prompt: Callable[[dict[str, Any]], bool],
     on_piece: OnPiece,
 ) -> list[Score]:
@@ -55,19 +58,21 @@ def score_options(
         return []
     found = []
     for option in options:
-        found.append(_score(context, request, option))
+        ends = any(other != option and other.startswith(option) for other in options)
+        found.append(_score(context, request, option, vocabulary.spell(option), ends=ends))
         if on_piece(""):
             raise Cancelled("the generation was cancelled")
     return found
 
 
-def _score(context: ChatContext, request: dict[str, Any], option: str) -> Score:
+def _score(context: ChatContext, request: dict[str, Any], option: str, tokens: list[int], *, ends: bool) -> Score:
     grammar = Grammar()
+    spelling = tuple(Token(number) for number in tokens) or (Literal(option),)
     answers: list[dict[str, Any]] = []
     context.server.handle_chat_completions(
         {
             **request,
-            "grammar": grammar.write(grammar.add("option", (Literal(option),)), "the choice"),
+            "grammar": grammar.write(grammar.add("option", spelling), "the choice"),
             "max_tokens": len(option.encode()) + END_TOKENS,
             "logprobs": True,
             "top_logprobs": 1,
@@ -80,16 +85,14 @@ def _score(context: ChatContext, request: dict[str, Any], option: str) -> Score:
     if not answer.get("choices"):
         raise ModelFailed(f"a choice could not be scored: {answer.get('error', answer)}")
     choice = answer["choices"][0]
-    tokens = choice["logprobs"]["content"]
-    if (
-        bytes(byte for token in tokens for byte in token["bytes"]) != option.encode()
-        or choice["finish_reason"] != "stop"
-    ):
+    made = choice["logprobs"]["content"]
+    if bytes(byte for token in made for byte in token["bytes"]) != option.encode() or choice["finish_reason"] != "stop":
         raise ModelFailed(
             f'the choice "{option}" could not be scored: the model\'s tokens cannot spell it',
             hint="the prompt may leave too little of the model's context",
         )
-    return Score(option, math.fsum(token["logprob"] for token in tokens), len(tokens) - 1)
+    counted = made if ends else made[:-1]
+    return Score(option, math.fsum(token["logprob"] for token in counted), len(made) - 1)
 
 
 def best(scores: list[Score]) -> Score:

@@ -15,7 +15,8 @@ from pg_steadytext.engines.constraints.merge import Flat
 
 MAX_ITEMS = 1000
 COMMA, COLON = ", ", ": "
-NAME = Repeat(ANY, 1)
+MAX_NAME = 40
+NAME = Repeat(ANY, 1, MAX_NAME)
 
 
 class Containers:
@@ -36,7 +37,7 @@ class Containers:
         patterns = {pattern: read_search(pattern) for pattern in flat.get("patternProperties", {})}
         pairs = []
         for name in [*declared, *(name for name in required if name not in declared)]:
-            schema: Schema = declared.get(name, flat.get("additionalProperties", True))
+            schema: Schema = declared[name] if name in declared else flat.get("additionalProperties", True)
             label = Literal(json.dumps(name, ensure_ascii=False) + COLON)
             matched = self._matched(name, patterns, flat)
             if matched:

@@ -125,6 +125,8 @@ class Arena:
             case Not(part):
                 return self._not(self._enter(part))
             case Repeat(part, least, most):
+                if most is not None and most < least:
+                    return self.NOTHING
                 return self._repeat(self._enter(part), least, most)
             case Multiple(of, remainder):
                 return self._multiple(of, remainder)

@@ -41,7 +41,14 @@ class Rule:
     most: int | None = 1
 
 
-Symbol = Literal | Class | Rule
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token of the model, by its number."""
+
+    number: int
+
+
+Symbol = Literal | Class | Rule | Token
 Option = tuple[Symbol, ...]
 
 
@@ -201,6 +208,8 @@ def _symbol(symbol: Symbol) -> str:
         return f'"{"".join(_char(ord(char)) for char in symbol.text)}"'
     if isinstance(symbol, Class):
         return f"[{''.join(_char(a) if a == b else f'{_char(a)}-{_char(b)}' for a, b in symbol.ranges)}]"
+    if isinstance(symbol, Token):
+        return f"<[{symbol.number}]>"
     if (symbol.least, symbol.most) == (1, 1):
         return symbol.name
     if (symbol.least, symbol.most) == (0, None):

@@ -1,0 +1,75 @@
+"""How a GGUF model spells a text in tokens.
+
+A text is spelled with as few tokens as possible, the longest first among equals. That is what byte-pair encodings and
+unigram models nearly always do; where it differs, the spelling is still one of the text's own.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from pg_steadytext.engines.gguf import read_header, read_list
+
+NORMAL, USER_DEFINED, BYTE = 1, 4, 6
+MAX_TOKEN = 64
+MODELS = ("gpt2", "llama")
+
+
+class Vocabulary:
+    """The tokens of a model's file, read at first use."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._tokens: dict[bytes, int] | None = None
+
+    def spell(self, text: str) -> list[int]:
+        """The numbers of the tokens of a text; none where the vocabulary is of an unknown kind or cannot spell it."""
+        with self._lock:
+            if self._tokens is None:
+                self._tokens = _read(self._path)
+        data = text.encode()
+        fewest: list[list[int] | None] = [None] * len(data) + [[]]
+        for start in reversed(range(len(data))):
+            for end in range(min(len(data), start + MAX_TOKEN), start, -1):
+                token, rest = self._tokens.get(data[start:end]), fewest[end]
+                best = fewest[start]
+                if token is not None and rest is not None and (best is None or len(rest) + 1 < len(best)):
+                    fewest[start] = [token, *rest]
+        return fewest[0] or []
+
+
+def _read(path: Path) -> dict[bytes, int]:
+    model = read_header(path).metadata.get("tokenizer.ggml.model")
+    if model not in MODELS:
+        return {}
+    tokens = read_list(path, "tokenizer.ggml.tokens")
+    kinds = read_list(path, "tokenizer.ggml.token_type") or [NORMAL] * len(tokens)
+    found: dict[bytes, int] = {}
+    for number, (token, kind) in enumerate(zip(tokens, kinds, strict=True)):
+        if isinstance(token, str) and kind in (NORMAL, USER_DEFINED, BYTE):
+            written = _bytes_of_gpt2(token) if model == "gpt2" else _bytes_of_llama(token, kind == BYTE)
+            if written:
+                found.setdefault(written, number)
+    return found
+
+
+def _gpt2_alphabet() -> dict[str, int]:
+    """The characters by which GPT-2's vocabulary writes bytes: printable ones as they are, the others from U+0100."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + index): byte for index, byte in enumerate(others)}
+
+
+GPT2 = _gpt2_alphabet()
+
+
+def _bytes_of_gpt2(token: str) -> bytes:
+    return bytes(GPT2[char] for char in token) if all(char in GPT2 for char in token) else b""
+
+
+def _bytes_of_llama(token: str, byte: bool) -> bytes:
+    if byte:
+        return bytes([int(token[3:5], 16)])
+    return token.replace("\u2581", " ").encode()
