@@ -1,5 +1,5 @@
 -- st_* names: the same functions with the same arguments, defaults, results and volatility, written from the catalogue
--- so that the two cannot differ.
+-- so that the two cannot differ. An update makes them for new functions only.
 DO $$
 DECLARE
     original record;
@@ -14,6 +14,7 @@ BEGIN
         FROM pg_catalog.pg_proc p
         WHERE p.pronamespace = '@extschema@'::regnamespace AND p.proname LIKE 'steadytext\_%'
           AND p.proname NOT LIKE 'steadytext\_model%'
+          AND p.oid <> ALL (coalesce(pg_catalog.current_setting('pg_steadytext.functions_before', true), '{}')::oid[])
     LOOP
         EXECUTE pg_catalog.format(
             'CREATE FUNCTION @extschema@.%I(%s) RETURNS %s LANGUAGE sql %s BEGIN ATOMIC SELECT %s; END',

@@ -1,5 +1,5 @@
 """pg_steadytext: deterministic text generation and embeddings for PostgreSQL."""
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"
 
 __all__ = ["__version__"]

@@ -1,0 +1,6 @@
+-- What is there already has its aliases and its rights, perhaps also those that an administrator gave: 80_aliases and
+-- 90_grants are for functions that this list does not name.
+SELECT pg_catalog.set_config('pg_steadytext.functions_before', pg_catalog.array_agg(d.objid)::pg_catalog.text, true)
+FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'
+  AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND e.extname = 'pg_steadytext';
