@@ -12,7 +12,7 @@ from bootstrap.console import CannotGoOnError, say, step
 from bootstrap.system import output, root_prefix, run
 
 OLDEST_MAJOR = 14
-TOOLS = ("gcc", "make", "python3-venv", "python3-zmq")
+TOOLS = ("gcc", "make", "python3-jinja2", "python3-venv", "python3-zmq")
 NO_MAIN_CLUSTER = Path("/etc/postgresql-common/createcluster.d/zz-pg-steadytext.conf")
 NETWORK = "Check the network and apt's sources (apt-get update shows what is wrong), then run make again."
 QUIET = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1"}

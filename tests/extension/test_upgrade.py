@@ -51,7 +51,8 @@ def test_an_upgrade_keeps_rights_that_an_administrator_gave(cluster: PrivateClus
         session.execute("REVOKE EXECUTE ON FUNCTION steadytext_embed FROM steadytext_user")
         session.execute("ALTER EXTENSION pg_steadytext UPDATE")
         rights = session.execute(
-            "SELECT p.proname FROM pg_proc p, aclexplode(p.proacl) a WHERE a.grantee = 0 AND p.proname LIKE 'steadytext%'"
+            "SELECT p.proname FROM pg_proc p, aclexplode(p.proacl) a "
+            "WHERE a.grantee = 0 AND p.proname LIKE 'steadytext%'"
         ).fetchall()
         kept = session.execute(
             "SELECT has_function_privilege('steadytext_user', 'steadytext_embed(text,bool,int,text,bool)', 'EXECUTE')"
@@ -68,7 +69,9 @@ def test_an_upgrade_under_load_loses_nothing(cluster: PrivateCluster, old_databa
             while not stop.is_set():
                 try:
                     session.execute("SELECT steadytext_generate('Name a tree.', 4)")
-                    session.execute("SELECT steadytext_embed('oak'), steadytext_embed_async('later ' || %s)", (calls[0],))
+                    session.execute(
+                        "SELECT steadytext_embed('oak'), steadytext_embed_async('later ' || %s)", (calls[0],)
+                    )
                     with counting:
                         calls[0] += 1
                 except psycopg.Error as error:

@@ -92,15 +92,17 @@ def _python(connection: psycopg.Connection[Any]) -> Iterator[Finding]:
     connection.execute(SQL["make_python_probe"])
     row = connection.execute(SQL["ask_python_probe"]).fetchone()
     assert row is not None
-    version, zmq, problem = row
+    version, zmq, jinja2, missing, problem = row
     version = str(version).split()[0]
     if problem is None:
-        yield Finding("plpython3u", f"Python {version} with zmq {zmq}")
+        yield Finding("plpython3u", f"Python {version} with zmq {zmq} and jinja2 {jinja2}")
         return
+    package = {"zmq": "pyzmq", "jinja2": "Jinja2"}[str(missing)]
     yield Finding(
         "plpython3u",
-        f"PostgreSQL's Python is {version}, and it cannot import zmq: {problem}",
-        f"apt install python3-zmq, or install pyzmq for that Python {version}; no virtual environment counts here.",
+        f"PostgreSQL's Python is {version}, and it cannot import {missing}: {problem}",
+        f"apt install python3-{missing}, or install {package} for that Python {version}; "
+        "no virtual environment counts here.",
     )
 
 
