@@ -1,0 +1,34 @@
+\ir setup.psql
+SELECT plan(24);
+
+SELECT ARRAY['The bus stops here.', 'Oaks are large trees.', 'Soup is hot.', 'Oaks are large trees.', 'A pine is a tree.']::text AS docs \gset
+CREATE TEMP TABLE ranked AS SELECT row_number() OVER () AS place, r.* FROM steadytext_rerank('trees in a forest', :'docs') r;
+SELECT is(count(*), 5::bigint, 'every document is ranked') FROM ranked;
+SELECT ok(document ~ 'trees|tree', 'the best is about the query') FROM ranked WHERE place = 1;
+SELECT ok(bool_and(score BETWEEN 0 AND 1), 'scores lie between 0 and 1') FROM ranked;
+SELECT is_empty('SELECT FROM ranked a JOIN ranked b ON b.place = a.place + 1 WHERE b.score > a.score', 'best first');
+SELECT is(count(DISTINCT score), 1::bigint, 'equal documents have equal scores') FROM ranked WHERE document LIKE 'Oaks%';
+SELECT results_eq(format('SELECT * FROM steadytext_rerank(''trees in a forest'', %L)', :'docs'), 'SELECT document, score FROM ranked ORDER BY place', 'again the same');
+SELECT results_eq(format('SELECT * FROM st_rerank_docs_only(''trees in a forest'', %L)', :'docs'), 'SELECT document FROM ranked ORDER BY place', 'documents only');
+SELECT results_eq(format('SELECT * FROM steadytext_rerank_top_k(''trees in a forest'', %L, 2)', :'docs'), 'SELECT document, score FROM ranked WHERE place < 3 ORDER BY place', 'the best two');
+SELECT is(count(*), 5::bigint, 'more than there are') FROM steadytext_rerank_top_k('trees', :'docs', 100);
+SELECT is(count(score), 0::bigint, 'scores only where they are wanted') FROM steadytext_rerank('trees', :'docs', return_scores => false);
+SELECT results_eq(format('SELECT document, score FROM steadytext_rerank_batch(ARRAY[''soup'', ''trees in a forest''], %L) WHERE query_index = 1', :'docs'),
+    'SELECT document, score FROM ranked ORDER BY place', 'a batch ranks by each query');
+SELECT results_eq(format('SELECT DISTINCT query_index FROM steadytext_rerank_batch(ARRAY[''soup'', ''trees''], %L) ORDER BY 1', :'docs'), ARRAY[0, 1], 'counted from 0');
+SELECT is(count(*), 0::bigint, 'no documents, no rows') FROM steadytext_rerank('trees', '{}');
+
+SELECT throws_ok($$SELECT * FROM steadytext_rerank(NULL, ARRAY['a'])$$, '22004', 'query cannot be null');
+SELECT throws_ok($$SELECT * FROM steadytext_rerank(' ', '{}')$$, '22023', 'query cannot be empty');
+SELECT throws_ok($$SELECT * FROM steadytext_rerank('q', NULL)$$, '22004', 'documents cannot be null');
+SELECT throws_ok($$SELECT * FROM steadytext_rerank('q', ARRAY['a', NULL])$$, '22004', 'documents[2] cannot be null');
+SELECT throws_ok($$SELECT * FROM steadytext_rerank('q', ARRAY['a'], return_scores => NULL)$$, '22004', 'return_scores cannot be null');
+SELECT throws_ok($$SELECT * FROM steadytext_rerank('q', ARRAY['a'], seed => -1)$$, '22023', 'seed must be non-negative');
+SELECT throws_ok($$SELECT * FROM steadytext_rerank('q', ARRAY['a'], task => NULL)$$, '22004', 'task cannot be null');
+SELECT throws_ok($$SELECT * FROM steadytext_rerank_top_k('q', ARRAY['a'], 0)$$, '22023', 'top_k must be positive');
+SELECT throws_ok($$SELECT * FROM steadytext_rerank_top_k('q', ARRAY['a'], NULL)$$, '22004', 'top_k cannot be null');
+SELECT throws_ok($$SELECT * FROM steadytext_rerank_batch('{}', ARRAY['a'])$$, '22023', 'queries cannot be empty');
+SELECT throws_ok($$SELECT * FROM steadytext_rerank_batch(ARRAY['q', NULL], ARRAY['a'])$$, '22004', 'queries[2] cannot be null');
+
+SELECT * FROM finish();
+ROLLBACK;
