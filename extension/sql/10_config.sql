@@ -282,6 +282,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     parsed jsonb;
+    before jsonb;
     wanted_kind text := substring(key FROM '^default_(generation|embedding)_model$');
 BEGIN
     IF key IS NULL THEN
@@ -296,6 +297,7 @@ BEGIN
         PERFORM @extschema@._steadytext_raise('P0002', format('%s: there is no %s model "%s"', key, wanted_kind, value),
             'The models are the rows of steadytext_models.');
     END IF;
+    SELECT c.value INTO before FROM @extschema@.steadytext_config c WHERE c.key = key;
     UPDATE @extschema@.steadytext_config c
     SET value = parsed, updated_at = now(), updated_by = @extschema@._steadytext_caller()
     WHERE c.key = key;
@@ -304,5 +306,8 @@ BEGIN
         SELECT k.key, parsed, k.description, @extschema@._steadytext_caller()
         FROM @extschema@._steadytext_config_keys k WHERE k.key = key;
     END IF;
+    PERFORM @extschema@._steadytext_audit('config_set', CASE WHEN k.secret THEN jsonb_build_object('key', key)
+        ELSE jsonb_build_object('key', key, 'from', before, 'to', parsed) END)
+    FROM @extschema@._steadytext_config_keys k WHERE k.key = key;
 END
 $$;

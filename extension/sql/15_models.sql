@@ -38,6 +38,8 @@ BEGIN
         aliases = excluded.aliases, kind = excluded.kind, digest = excluded.digest, dimensions = excluded.dimensions,
         context_length = excluded.context_length, repo = excluded.repo, filename = excluded.filename,
         remote = excluded.remote, registered = true;
+    PERFORM @extschema@._steadytext_audit('model_register', jsonb_build_object(
+        'name', name, 'kind', kind, 'repo', repo, 'filename', filename, 'digest', digest, 'remote', remote));
 END
 $$;
 

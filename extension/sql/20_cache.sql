@@ -255,6 +255,7 @@ BEGIN
     GET DIAGNOSTICS removed = ROW_COUNT;
     DELETE FROM @extschema@._steadytext_cache_hits;
     UPDATE @extschema@._steadytext_cache_totals SET hits = 0, misses = 0;
+    PERFORM @extschema@._steadytext_audit('cache_clear', jsonb_build_object('entries', removed));
     RETURN removed;
 END
 $$;
