@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(63);
+SELECT plan(73);
 
 SELECT has_function('steadytext_' || name) FROM unnest(ARRAY['generate', 'generate_stream', 'embed', 'embed_batch',
     'semantic_search', 'daemon_start', 'daemon_stop', 'daemon_status', 'version', 'generate_async', 'embed_async',
@@ -7,11 +7,14 @@ SELECT has_function('steadytext_' || name) FROM unnest(ARRAY['generate', 'genera
     'get_async_result', 'check_async_batch', 'cancel_async', 'batch_status', 'check_rate_limit', 'prompt_create',
     'prompt_update', 'prompt_get', 'prompt_render', 'prompt_list', 'prompt_versions', 'prompt_delete', 'prompt_diff', 'generate_prompt', 'rerank',
     'rerank_docs_only', 'rerank_top_k', 'rerank_batch', 'index_create', 'index_add', 'index_search',
-    'index_list', 'index_drop']) name;
+    'index_list', 'index_drop', 'health_check', 'cleanup_job', 'monitoring_enable', 'pre_migration_check',
+    'migrate']) name;
 SELECT has_table(name) FROM unnest(ARRAY['steadytext_cache', 'steadytext_config', 'steadytext_models',
     'steadytext_daemon_health', 'steadytext_queue', 'steadytext_rate_limits', 'steadytext_audit_log',
-    'steadytext_prompts', 'steadytext_prompt_versions', 'steadytext_indexes', '_steadytext_index_documents']) name;
-SELECT has_view('steadytext_cache_with_frecency');
+    'steadytext_prompts', 'steadytext_prompt_versions', 'steadytext_indexes', '_steadytext_index_documents',
+    'steadytext_version', 'steadytext_migrations']) name;
+SELECT has_view(name) FROM unnest(ARRAY['steadytext_cache_with_frecency', 'steadytext_performance_dashboard',
+    'steadytext_resource_dashboard', 'steadytext_error_analysis']) name;
 SELECT has_role(name) FROM unnest(ARRAY['steadytext_reader', 'steadytext_user', 'steadytext_admin', 'steadytext_remote',
     'steadytext_worker']) name;
 SELECT volatility_is('steadytext_embed', 'stable');

@@ -18,7 +18,21 @@ from tests.support.databases import Sessions
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))
 
-DOCUMENTED = {"22004", "22023", "22001", "08001", "53400", "57014", "58000", "42501", "P0002"}
+DOCUMENTED = {
+    "22004",
+    "22023",
+    "22001",
+    "08001",
+    "53400",
+    "57014",
+    "58000",
+    "42501",
+    "P0002",
+    "42601",
+    "22P02",
+    "23505",
+    "55000",
+}
 
 text = st.one_of(
     st.none(),
@@ -42,6 +56,14 @@ name = st.one_of(
 )
 words = st.one_of(st.none(), st.lists(text, max_size=5))
 blob = st.one_of(st.none(), st.sampled_from(["{}", "[]", "null", '{"max_tokens": 1}', '"x"']))
+
+slug = st.one_of(text, st.sampled_from(["a", "b-c"]))
+template = st.one_of(
+    text,
+    st.lists(st.sampled_from(["{{", "}}", "{%", "%}", "x", "|", "for", "if", "in", "[1]", "end", " ", "."])).map(
+        "".join
+    ),
+)
 
 GENERATE: dict[str, Any] = {
     "prompt": text, "max_tokens": tokens, "use_cache": boolean, "seed": integer, "eos_string": text, "model": name,
@@ -72,11 +94,26 @@ FUNCTIONS: dict[str, dict[str, Any]] = {
         "min_access_count": integer,
         "min_age_hours": integer,
     },
+    "rerank": {"query": text, "documents": words, "task": text, "return_scores": boolean, "seed": integer},
+    "rerank_top_k": {"query": text, "documents": words, "top_k": integer},
+    "rerank_batch": {"queries": words, "documents": words, "seed": integer},
+    "index_create": {"index_name": text, "documents": words},
+    "index_add": {"index_name": text, "documents": words},
+    "index_search": {"index_name": text, "query": text, "top_k": integer},
+    "index_drop": {"name": text},
+    "prompt_create": {"slug": slug, "template": template, "description": text, "metadata": blob},
+    "prompt_update": {"slug": slug, "template": template, "metadata": blob},
+    "prompt_render": {"slug": slug, "variables": blob, "version": integer, "strict": boolean},
+    "prompt_diff": {"slug": slug, "from_version": integer, "to_version": integer},
+    "pre_migration_check": {"target_version": text},
     "config_get": {"key": text},
     "config_set": {"key": st.one_of(text, st.sampled_from(["default_max_tokens", "cache_policy"])), "value": text},
 }
 
-CASTS = {"texts": "text[]", "params": "jsonb"}
+CASTS = {
+    "texts": "text[]", "documents": "text[]", "queries": "text[]", "params": "jsonb", "metadata": "jsonb",
+    "variables": "jsonb",
+}  # fmt: skip
 
 
 def call(function: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:

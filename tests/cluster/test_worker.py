@@ -177,6 +177,38 @@ def test_what_pg_cron_does_is_left_to_it(
     assert connection.execute("SELECT count(*) FROM steadytext_queue").fetchone() == (0,)
 
 
+def test_the_leader_cleans_up(cluster: PrivateCluster, database: str, connection: psycopg.Connection) -> None:
+    connection.execute(
+        'INSERT INTO steadytext_audit_log ("timestamp", user_id, action)'
+        " VALUES (now() - interval '1 year', 'x', 'old')"
+    )
+
+    async def lead() -> None:
+        leader = Leader(cluster, database, clean=0.1)
+        await leader.run(0.4)
+        await leader.close()
+
+    asyncio.run(lead())
+    assert connection.execute("SELECT count(*) FROM steadytext_audit_log WHERE user_id = 'x'").fetchone() == (0,)
+
+
+def test_monitoring_is_scheduled_by_pg_cron_where_it_is(connection: psycopg.Connection) -> None:
+    connection.execute("CREATE SCHEMA cron")
+    connection.execute("CREATE TABLE cron.job (name text, schedule text, command text)")
+    connection.execute(
+        "CREATE FUNCTION cron.schedule(text, text, text) RETURNS bigint LANGUAGE sql AS"
+        " $$ INSERT INTO cron.job VALUES ($1, $2, $3) RETURNING 1::bigint $$"
+    )
+    connection.execute("SET allow_system_table_mods = on")
+    connection.execute(
+        "INSERT INTO pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion)"
+        " VALUES (987654, 'pg_cron', 10, 'cron'::regnamespace, false, '1.6')"
+    )
+    connection.execute("SELECT steadytext_monitoring_enable()")
+    row = connection.execute("SELECT name, schedule, command FROM cron.job").fetchone()
+    assert row == ("steadytext-cleanup", "0 * * * *", "SELECT public.steadytext_cleanup_job()")
+
+
 def test_a_heartbeat_counts_requests_errors_and_their_time() -> None:
     status = {"version": "1.0.0", "pid": 7, "uptime_s": 12.9, "models_loaded": ["a", "b"]}
     stats = {

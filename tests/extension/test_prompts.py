@@ -1,18 +1,15 @@
-"""Prompts outlive a dump, exclude each other's writers, and get nothing out of the sandbox."""
+"""Prompts exclude each other's writers, and get nothing out of the sandbox."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 import threading
 import time
-from uuid import uuid4
 
 import psycopg
 import pytest
 
-from pg_steadytext.cluster.postgres import PrivateCluster
-from tests.support.databases import Sessions, create_database, drop_database
+from tests.support.databases import Sessions
 
 ESCAPES = [
     # attributes and what they lead to
@@ -141,37 +138,3 @@ def test_concurrent_updates_make_one_version_each(connect: Sessions) -> None:
         thread.join()
     versions = sessions[0].execute("SELECT version FROM steadytext_prompt_versions('busy')").fetchall()
     assert versions == [(number,) for number in range(1, 42)]
-
-
-def test_a_dump_keeps_prompts(cluster: PrivateCluster, database: str, connection: psycopg.Connection) -> None:
-    connection.execute("SELECT steadytext_prompt_create('kept', 'one {{ x }}', 'A prompt', '{\"a\": 1}')")
-    connection.execute("SELECT steadytext_prompt_update('kept', 'two {{ x }}')")
-    wanted = connection.execute("SELECT * FROM steadytext_prompt_versions('kept')").fetchall()
-    copy = f"test_{uuid4().hex[:12]}"
-    create_database(cluster, copy)
-    try:
-        dump_and_restore(cluster, database, copy)
-        with cluster.connect(copy) as restored:
-            assert restored.execute("SELECT * FROM steadytext_prompt_versions('kept')").fetchall() == wanted
-            row = restored.execute("SELECT steadytext_prompt_render('kept', '{\"x\": 1}')").fetchone()
-            assert row == ("two 1",)
-    finally:
-        drop_database(cluster, copy)
-
-
-def dump_and_restore(cluster: PrivateCluster, source: str, target: str) -> None:
-    """Copy one database into another, empty one with pg_dump and pg_restore; any error is one."""
-    programs = cluster.binaries
-    dumped = subprocess.run(
-        [programs.program("pg_dump"), "--format", "custom"],
-        env=cluster.client_environment(source),
-        capture_output=True,
-        check=True,
-    )
-    subprocess.run(
-        [programs.program("pg_restore"), "--exit-on-error", "--dbname", target],
-        env=cluster.client_environment(target),
-        input=dumped.stdout,
-        capture_output=True,
-        check=True,
-    )

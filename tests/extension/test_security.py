@@ -37,6 +37,14 @@ FORBIDDEN = [
     "SELECT steadytext_daemon_stop()",
     "SELECT steadytext_models_sync()",
     "SELECT _steadytext_cache_fold()",
+    "SELECT _steadytext_template('read', '{}')",
+    "SELECT * FROM _steadytext_index_documents",
+    "INSERT INTO steadytext_prompt_versions (prompt_id, version, template) VALUES (gen_random_uuid(), 1, 'x')",
+    "UPDATE steadytext_indexes SET owner = 'postgres'",
+    "SELECT * FROM steadytext_performance_dashboard",
+    "SELECT * FROM steadytext_error_analysis",
+    "SELECT steadytext_cleanup_job()",
+    "SELECT steadytext_migrate('1.1.0')",
     "SELECT _steadytext_call('tcp://127.0.0.1:1', '{}', 1, '{}')",
     "SELECT _steadytext_call_stream('tcp://127.0.0.1:1', '{}', 1, '{}')",
     "SELECT _steadytext_request('shutdown', '{}')",
@@ -74,9 +82,17 @@ def test_shadowing_names_in_the_search_path_are_never_met(user: psycopg.Connecti
     user.execute("CREATE TEMP TABLE _steadytext_settings AS SELECT 'tcp://127.0.0.1:1' AS endpoint")
     user.execute("CREATE TEMP TABLE steadytext_cache AS SELECT 'x' AS cache_key")
     user.execute("CREATE TEMP TABLE steadytext_models AS SELECT 'x' AS name")
+    user.execute("SELECT public.steadytext_index_create('shadowed', ARRAY['a', 'b'])")
     for call in (
         "steadytext_generate('Say hi.', 3)", "steadytext_generate('Say hi.', 3)", "st_embed('hi')",
         "steadytext_generate('Say hi.', 3, model => 'smollm2-135m-instruct')",
+        "steadytext_prompt_create('shadowed', 'Say {{ word }}.')",
+        "steadytext_prompt_update('shadowed', 'Say {{ word }}!')",
+        "steadytext_generate_prompt('shadowed', '{\"word\": \"hi\"}', max_tokens => 3)",
+        "steadytext_prompt_diff('shadowed', 1, 2)", "steadytext_rerank('a', ARRAY['b', 'c'])",
+        "steadytext_rerank_batch(ARRAY['a'], ARRAY['b', 'c'])",
+        "steadytext_index_add('shadowed', ARRAY['c'])", "steadytext_index_search('shadowed', 'a')",
+        "steadytext_index_drop('shadowed')", "steadytext_health_check()",
     ):  # fmt: skip
         row = user.execute(f"SELECT public.{call}").fetchone()
         assert row is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from pg_steadytext.cluster.postgres import PrivateCluster
 from tests.support.daemon import DaemonProcess
-from tests.support.databases import create_database, drop_database
+from tests.support.databases import Roles, Sessions, create_database, drop_database
 
 CATALOGUE = Path(__file__).parents[1].joinpath("support", "catalogue.sql").read_bytes()
 OLD = "1.0.0"
@@ -113,3 +114,35 @@ def test_dropping_an_upgraded_extension_leaves_nothing(cluster: PrivateCluster, 
         left = session.execute("SELECT relname FROM pg_class WHERE relname ~ 'steadytext'").fetchall()
         left += session.execute("SELECT proname FROM pg_proc WHERE proname ~ '^(_?steadytext|st)_'").fetchall()
     assert left == []
+
+
+def test_migrating_records_what_it_did(cluster: PrivateCluster, database: str, next_version: str) -> None:
+    with cluster.connect(database) as session:
+        session.execute("SELECT steadytext_migrate(%s)", (next_version,))
+        assert session.execute("SELECT steadytext_version(), tested()").fetchone() == (next_version, next_version)
+        row = session.execute("SELECT version, migration_name, success FROM steadytext_migrations").fetchone()
+    assert row is not None
+    assert row[0] == next_version
+    assert row[1].endswith(f" -> {next_version}")
+    assert row[2]
+
+
+def test_only_superusers_migrate(connect: Sessions, make_role: Roles, next_version: str) -> None:
+    session = connect(user=make_role("steadytext_admin"))
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        session.execute("SELECT steadytext_migrate(%s)", (next_version,))
+
+
+@pytest.fixture
+def next_version(cluster: PrivateCluster, connection: psycopg.Connection) -> Iterator[str]:
+    """A version that this installation has an update to, for as long as the test lasts."""
+    row = connection.execute("SELECT steadytext_version()").fetchone()
+    assert row is not None
+    version = f"{row[0]}.tested"
+    script = cluster.binaries.share_dir / "extension" / f"pg_steadytext--{row[0]}--{version}.sql"
+    if not os.access(script.parent, os.W_OK):
+        pytest.skip("only an owner of PostgreSQL's folders can add a version")
+    body = f"CREATE FUNCTION @extschema@.tested() RETURNS text LANGUAGE sql AS $$ SELECT '{version}' $$;\n"
+    script.write_text(body, encoding="utf-8")
+    yield version
+    script.unlink()

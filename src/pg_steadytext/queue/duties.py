@@ -1,7 +1,7 @@
 """What has to be done for a database from time to time by somebody outside it, and by one worker only: the leader.
 
-The leader folds cache hits, evicts, purges finished requests, writes the daemon's heartbeat, and tells the database
-about the models of a daemon that has started anew. It leads by an advisory lock of its session, whose key is
+The leader folds cache hits, evicts, purges finished requests, cleans up, writes the daemon's heartbeat, and tells the
+database about the models of a daemon that has started anew. It leads by an advisory lock of its session, whose key is
 hashtextextended('pg_steadytext worker leader', 0); another worker takes over when that session ends. What pg_cron
 does in this database already is left to it.
 """
@@ -24,13 +24,14 @@ from pg_steadytext.queue.sessions import Connect, Session
 
 SQL = statements.load("pg_steadytext.queue", "sql/maintenance.sql")
 
-PERIODS: Mapping[str, float] = {"heartbeat": 30.0, "fold": 30.0, "evict": 60.0, "purge": 600.0}
+PERIODS: Mapping[str, float] = {"heartbeat": 30.0, "fold": 30.0, "evict": 60.0, "purge": 600.0, "clean": 3600.0}
 """Seconds between two runs of each duty."""
 
 FUNCTIONS: Mapping[str, str] = {
     "fold": r"_steadytext_cache_fold\s*\(",
     "evict": r"steadytext_cache_(scheduled_eviction|evict\w*)\s*\(",
     "purge": r"steadytext_queue_purge\s*\(",
+    "clean": r"steadytext_cleanup_job\s*\(",
 }
 """What a duty's job calls where pg_cron does it."""
 
@@ -86,6 +87,7 @@ class Duties:
             "fold": self._fold,
             "evict": self._evict,
             "purge": self._purge,
+            "clean": self._clean,
         }
 
     async def run(self) -> None:
@@ -140,6 +142,11 @@ class Duties:
     async def _purge(self) -> None:
         while int((await self._session.run("purge", {"rows": PURGE_ROWS}))[0][0]) == PURGE_ROWS:
             pass
+
+    async def _clean(self) -> None:
+        """Clean up what is left, old audit entries above all; a database of version 1.0.0 has no such function."""
+        if (await self._session.run("cleanup_is_there"))[0][0]:
+            await self._session.run("clean")
 
     async def _heartbeat(self) -> None:
         try:

@@ -41,6 +41,14 @@ SELECT command FROM cron.job WHERE active AND database = pg_catalog.current_data
 -- name: purge
 SELECT steadytext_queue_purge(batch_size => %(rows)s);
 
+-- name: cleanup_is_there
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_proc p ON p.pronamespace = e.extnamespace
+    WHERE e.extname = 'pg_steadytext' AND p.proname = 'steadytext_cleanup_job') AS there;
+
+-- name: clean
+SELECT steadytext_cleanup_job();
+
 -- name: queue_is_there
 SELECT EXISTS (
     SELECT FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_proc p ON p.pronamespace = e.extnamespace
