@@ -39,7 +39,7 @@ CREATE POLICY steadytext_indexes_own ON @extschema@.steadytext_indexes FOR SELEC
 
 CREATE FUNCTION @extschema@._steadytext_index_hnsw_from() RETURNS integer
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT 5000
+    SELECT 20000
 $$;
 
 CREATE FUNCTION @extschema@._steadytext_index_find(index_name text) RETURNS @extschema@.steadytext_indexes
@@ -205,7 +205,7 @@ END;
 -- The same through the HNSW index, which looks at no more than ef_search documents: nearly exact.
 CREATE FUNCTION @extschema@._steadytext_index_probe(wanted integer, dimension integer, query text, most integer)
 RETURNS TABLE (document text, similarity double precision)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET hnsw.ef_search = 400 AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET hnsw.ef_search = 200 AS $$
 DECLARE
     vectors text;
 BEGIN
@@ -241,7 +241,7 @@ BEGIN
     END IF;
     SELECT e.* INTO asked FROM @extschema@._steadytext_index_embed(
         index_name, known.model_name, known.model_digest, known.dimension, ARRAY[query]) e;
-    IF top_k <= 200 AND to_regclass(format('@extschema@._steadytext_index_%s_hnsw', known.id)) IS NOT NULL THEN
+    IF top_k <= 100 AND to_regclass(format('@extschema@._steadytext_index_%s_hnsw', known.id)) IS NOT NULL THEN
         RETURN QUERY SELECT p.document, p.similarity
                      FROM @extschema@._steadytext_index_probe(known.id, known.dimension, asked.vectors[1], top_k) p;
     ELSE
