@@ -1,14 +1,16 @@
 \ir setup.psql
-SELECT plan(73);
+SELECT plan(79);
 
 SELECT has_function('steadytext_' || name) FROM unnest(ARRAY['generate', 'generate_stream', 'embed', 'embed_batch',
     'semantic_search', 'daemon_start', 'daemon_stop', 'daemon_status', 'version', 'generate_async', 'embed_async',
     'rerank_async', 'generate_batch_async', 'embed_batch_async', 'rerank_batch_async', 'check_async', 'get_result',
     'get_async_result', 'check_async_batch', 'cancel_async', 'batch_status', 'check_rate_limit', 'prompt_create',
-    'prompt_update', 'prompt_get', 'prompt_render', 'prompt_list', 'prompt_versions', 'prompt_delete', 'prompt_diff', 'generate_prompt', 'rerank',
+    'prompt_update', 'prompt_get', 'prompt_render', 'prompt_list', 'prompt_versions', 'prompt_delete', 'prompt_diff',
+    'generate_prompt', 'rerank',
     'rerank_docs_only', 'rerank_top_k', 'rerank_batch', 'index_create', 'index_add', 'index_search',
     'index_list', 'index_drop', 'health_check', 'cleanup_job', 'monitoring_enable', 'pre_migration_check',
-    'migrate']) name;
+    'migrate', 'generate_json', 'generate_regex', 'generate_choice', 'generate_json_async', 'generate_regex_async',
+    'generate_choice_async']) name;
 SELECT has_table(name) FROM unnest(ARRAY['steadytext_cache', 'steadytext_config', 'steadytext_models',
     'steadytext_daemon_health', 'steadytext_queue', 'steadytext_rate_limits', 'steadytext_audit_log',
     'steadytext_prompts', 'steadytext_prompt_versions', 'steadytext_indexes', '_steadytext_index_documents',

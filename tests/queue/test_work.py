@@ -28,6 +28,18 @@ def test_results_are_those_of_the_synchronous_calls(queue: Queue, start_worker: 
     assert ranked[0][1] > ranked[1][1]
 
 
+def test_a_queued_answer_satisfies_its_constraint(queue: Queue, start_worker: StartWorker, daemon: object) -> None:
+    start_worker()
+    choice = queue.value("SELECT steadytext_generate_choice_async('Is the sky blue?', ARRAY['yes', 'no'])")
+    refused = queue.value("SELECT steadytext_generate_regex_async('x', '(?=a)b')")
+    queue.wait_for(choice, "completed")
+    queue.wait_for(refused, "failed")
+    assert queue.value("SELECT result FROM steadytext_queue WHERE request_id = %s", choice) == queue.value(
+        "SELECT steadytext_generate_choice('Is the sky blue?', ARRAY['yes', 'no'])"
+    )
+    assert queue.value("SELECT retry_count FROM steadytext_queue WHERE request_id = %s", refused) == 0
+
+
 def test_an_answer_is_kept_in_the_cache_and_a_known_one_asks_no_model(
     queue: Queue, start_worker: StartWorker, daemon: object
 ) -> None:
