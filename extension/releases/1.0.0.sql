@@ -1420,6 +1420,33 @@ BEGIN
 END
 $$;
 
+-- What the cache holds under these parameters, else what the daemon answers, kept where it may be.
+CREATE FUNCTION @extschema@._steadytext_generate_answer(prompt text, params jsonb, request jsonb, cached boolean)
+RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    hit record;
+    reply json;
+    started timestamptz;
+BEGIN
+    IF cached THEN
+        SELECT p.* INTO hit FROM @extschema@._steadytext_cache_probe(prompt, params) p;
+        IF hit.is_hit THEN
+            RETURN hit.response;
+        END IF;
+    END IF;
+    started := clock_timestamp();
+    reply := @extschema@._steadytext_request('generate', request);
+    IF cached AND reply ->> 'text' <> '' THEN
+        PERFORM @extschema@._steadytext_cache_store(
+            ARRAY[prompt], params, ARRAY[reply ->> 'text'], NULL, reply ->> 'model', reply ->> 'digest',
+            @extschema@._steadytext_ms_since(started));
+    END IF;
+    RETURN reply ->> 'text';
+END
+$$;
+
 -- The full path: also the place of every refusal.
 CREATE FUNCTION @extschema@._steadytext_generate(
     prompt text, max_tokens integer, use_cache boolean, seed integer, eos_string text, model text, model_repo text,
@@ -1429,27 +1456,11 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     plan record;
-    hit record;
-    reply json;
-    started timestamptz;
 BEGIN
     SELECT p.* INTO plan FROM @extschema@._steadytext_generate_prepare(
         prompt, max_tokens, use_cache, seed, eos_string, model, model_repo, model_filename, size, unsafe_mode,
         thinking_mode, temperature) p;
-    IF plan.cached THEN
-        SELECT p.* INTO hit FROM @extschema@._steadytext_cache_probe(prompt, plan.params) p;
-        IF hit.is_hit THEN
-            RETURN hit.response;
-        END IF;
-    END IF;
-    started := clock_timestamp();
-    reply := @extschema@._steadytext_request('generate', plan.request);
-    IF plan.cached AND reply ->> 'text' <> '' THEN
-        PERFORM @extschema@._steadytext_cache_store(
-            ARRAY[prompt], plan.params, ARRAY[reply ->> 'text'], NULL, reply ->> 'model', reply ->> 'digest',
-            @extschema@._steadytext_ms_since(started));
-    END IF;
-    RETURN reply ->> 'text';
+    RETURN @extschema@._steadytext_generate_answer(prompt, plan.params, plan.request, plan.cached);
 END
 $$;
 
@@ -2123,11 +2134,7 @@ CREATE FUNCTION @extschema@._steadytext_worker_leave(worker bigint) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
-    UPDATE @extschema@.steadytext_queue q SET status = 'pending', worker_id = NULL, started_at = NULL
-    WHERE q.status = 'processing' AND q.worker_id = worker;
-    IF FOUND THEN
-        PERFORM pg_notify('steadytext_queue', '');
-    END IF;
+    PERFORM @extschema@._steadytext_queue_keep(worker, '{}');
     DELETE FROM @extschema@.steadytext_workers w WHERE w.worker_id = worker;
 END
 $$;

@@ -69,26 +69,10 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     plan record;
-    hit record;
-    reply json;
-    started timestamptz;
 BEGIN
     plan := @extschema@._steadytext_structured_prepare(
         prompt, kind, wanted, max_tokens, use_cache, seed, unsafe_mode, model);
-    IF plan.cached THEN
-        SELECT p.* INTO hit FROM @extschema@._steadytext_cache_probe(prompt, plan.params) p;
-        IF hit.is_hit THEN
-            RETURN hit.response;
-        END IF;
-    END IF;
-    started := clock_timestamp();
-    reply := @extschema@._steadytext_request('generate', plan.request);
-    IF plan.cached THEN
-        PERFORM @extschema@._steadytext_cache_store(
-            ARRAY[prompt], plan.params, ARRAY[reply ->> 'text'], NULL, reply ->> 'model', reply ->> 'digest',
-            @extschema@._steadytext_ms_since(started));
-    END IF;
-    RETURN reply ->> 'text';
+    RETURN @extschema@._steadytext_generate_answer(prompt, plan.params, plan.request, plan.cached);
 END
 $$;
 

@@ -338,11 +338,7 @@ CREATE FUNCTION @extschema@._steadytext_worker_leave(worker bigint) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
-    UPDATE @extschema@.steadytext_queue q SET status = 'pending', worker_id = NULL, started_at = NULL
-    WHERE q.status = 'processing' AND q.worker_id = worker;
-    IF FOUND THEN
-        PERFORM pg_notify('steadytext_queue', '');
-    END IF;
+    PERFORM @extschema@._steadytext_queue_keep(worker, '{}');
     DELETE FROM @extschema@.steadytext_workers w WHERE w.worker_id = worker;
 END
 $$;
