@@ -212,7 +212,9 @@ DECLARE
 BEGIN
     RETURN format('SELECT %s AS key, NULL::pg_catalog.text AS value, NULL::pg_catalog.text AS note FROM %s %s ORDER BY %s LIMIT %s',
         @extschema@._steadytext_key_text(d.relation, d.key_columns, source), source,
-        CASE WHEN d.backfill_cursor IS NOT NULL THEN format('WHERE (%s) > (%s)', keys,
-            @extschema@._steadytext_key_values(d.relation, d.key_columns, '($1)[1]')) ELSE '' END, keys, most);
+        'WHERE true' || CASE WHEN d.backfill_cursor IS NOT NULL THEN format(' AND (%s) > (%s)', keys,
+            @extschema@._steadytext_key_values(d.relation, d.key_columns, '($1)[1]')) ELSE '' END
+            || CASE WHEN d.backfill_missing THEN format(' AND %s.%I IS NULL', source,
+                (@extschema@._steadytext_column_names(d.relation, ARRAY[d.destination_column]))[1]) ELSE '' END, keys, most);
 END
 $$;

@@ -68,10 +68,10 @@ BEGIN
                format('WHERE NOT EXISTS (SELECT FROM steadytext_old o WHERE (%s) = (%s) AND %s)',
                       @extschema@._steadytext_key_list(d.relation, d.key_columns, 'o'), fresh, unchanged)));
     EXECUTE format(body, @extschema@._steadytext_capture_function(d, 'row'),
-        format('DECLARE o record := OLD; n record := NEW; BEGIN '
-               'IF TG_OP = ''INSERT'' OR (%s) IS DISTINCT FROM (%s) OR NOT %s THEN '
+        format('DECLARE o record; n record := NEW; BEGIN '
+               'IF TG_OP = ''UPDATE'' THEN o := OLD; IF (%s) IS NOT DISTINCT FROM (%s) AND %s THEN RETURN NULL; END IF; END IF; '
                'INSERT INTO @extschema@._steadytext_autoembed_log (autoembed_id, keys) VALUES (%s, ARRAY[%s]); '
-               'PERFORM @extschema@._steadytext_autoembed_wake(); END IF; RETURN NULL; END',
+               'PERFORM @extschema@._steadytext_autoembed_wake(); RETURN NULL; END',
                @extschema@._steadytext_key_list(d.relation, d.key_columns, 'o'), fresh, unchanged,
                d.id, @extschema@._steadytext_key_text(d.relation, d.key_columns, 'n')));
     FOREACH event IN ARRAY ARRAY['insert', 'update', 'row'] LOOP
@@ -84,8 +84,11 @@ $$;
 
 -- A table and, where it is partitioned, all its partitions: each is written to directly by somebody.
 CREATE FUNCTION @extschema@._steadytext_partitions(relation regclass) RETURNS SETOF regclass
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT $1 UNION SELECT t.relid::regclass FROM pg_partition_tree($1) t
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN NEXT relation;
+    RETURN QUERY SELECT t.relid::regclass FROM pg_partition_tree(relation) t WHERE t.relid <> relation ORDER BY t.level;
+END
 $$;
 
 -- Put the triggers on the table and on those of its partitions that have none yet; returns the latter.
@@ -95,6 +98,7 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     part regclass;
     name text;
+    event text;
     made regclass[] := '{}'::regclass[];
 BEGIN
     FOR part IN SELECT p FROM @extschema@._steadytext_partitions(d.relation) p
@@ -111,8 +115,11 @@ BEGIN
                        AND t.tgname = @extschema@._steadytext_capture_function(d, 'row')) THEN
             EXECUTE format('CREATE TRIGGER %1$I AFTER INSERT OR UPDATE ON %2$s FOR EACH ROW EXECUTE FUNCTION @extschema@.%1$I()',
                            @extschema@._steadytext_capture_function(d, 'row'), name);
-            EXECUTE format('ALTER TABLE %s ENABLE REPLICA TRIGGER %I', name, @extschema@._steadytext_capture_function(d, 'row'));
         END IF;
+        EXECUTE format('ALTER TABLE %s ENABLE REPLICA TRIGGER %I', name, @extschema@._steadytext_capture_function(d, 'row'));
+        FOREACH event IN ARRAY ARRAY['insert', 'update', 'row'] LOOP
+            EXECUTE format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION pg_steadytext', @extschema@._steadytext_capture_function(d, event), name);
+        END LOOP;
         made := made || part;
     END LOOP;
     RETURN made;

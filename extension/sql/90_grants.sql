@@ -15,7 +15,9 @@ BEGIN
     LOOP
         EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', member.signature);
         audience := CASE
-            WHEN member.proname IN ('_steadytext_generate_stream') THEN 'steadytext_user'
+            WHEN member.proname IN ('_steadytext_generate_stream', '_steadytext_search_plan', '_steadytext_search_vector',
+                                    '_steadytext_search_check', '_steadytext_search_by_vector', '_steadytext_search_by_keyword',
+                                    '_steadytext_search_texts') THEN 'steadytext_user'
             WHEN member.proname IN ('_steadytext_cache_unfolded', '_steadytext_frecency', '_steadytext_cache_fold',
                                     'steadytext_models_sync') THEN 'steadytext_admin'
             WHEN member.proname IN ('_steadytext_worker_register', '_steadytext_worker_renew', '_steadytext_worker_leave',
@@ -24,7 +26,7 @@ BEGIN
                                     '_steadytext_queue_fail', '_steadytext_queue_release', '_steadytext_queue_recover',
                                     '_steadytext_queue_next_due', '_steadytext_queue_lost',
                                     '_steadytext_autoembed_claim', '_steadytext_autoembed_finish',
-                                    '_steadytext_autoembed_release') THEN 'steadytext_worker'
+                                    '_steadytext_autoembed_release', '_steadytext_autoembed_look_after') THEN 'steadytext_worker'
             WHEN member.proname LIKE '\_%' OR member.proname = 'steadytext_model_register' THEN NULL
             WHEN member.name IN ('version', 'config_get', 'cache_stats', 'cache_key', 'health_check') THEN 'steadytext_reader'
             WHEN member.name LIKE 'generate%' OR member.name LIKE 'embed%' OR member.name LIKE 'rerank%'

@@ -52,6 +52,7 @@ class AutoembedLane:
         self._open.set()
         self._clock = asyncio.get_running_loop().time
         self.awake_since = self._clock()
+        self._looked_after = float("-inf")
 
     def wake(self) -> None:
         """There may be something to embed."""
@@ -73,6 +74,9 @@ class AutoembedLane:
                 await self._freed.wait()
                 continue
             self._wake.clear()
+            if self._clock() >= self._looked_after + TICK:
+                await self._writes.run("look_after")
+                self._looked_after = self._clock()
             pause = await self._claim()
             if pause is None:
                 self._is_awake()

@@ -17,3 +17,6 @@ SELECT _steadytext_autoembed_finish(
 -- name: release
 SELECT _steadytext_autoembed_release(
     %(worker)s, %(works)s::bigint[], pg_catalog.make_interval(secs => %(pause)s));
+
+-- name: look_after
+SELECT _steadytext_autoembed_look_after();
