@@ -24,7 +24,7 @@ CREATE TABLE @extschema@.steadytext_autoembeddings (
     chunk_view regclass,
     index_kind text NOT NULL CHECK (index_kind IN ('none', 'hnsw', 'ivfflat')),
     index_params jsonb NOT NULL DEFAULT '{}',
-    index_state text NOT NULL CHECK (index_state IN ('none', 'wanted', 'building', 'built', 'failed')),
+    index_state text NOT NULL CHECK (index_state IN ('none', 'wanted', 'built', 'failed')),
     mode text NOT NULL CHECK (mode IN ('auto', 'manual')),
     state text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'paused', 'broken')),
     reason text,

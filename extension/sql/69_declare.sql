@@ -160,14 +160,14 @@ END
 $$;
 
 CREATE FUNCTION @extschema@._steadytext_autoembed_check(
-    relation regclass, columns text[], template text, filter text, index text, mode text, backfill boolean, language text,
+    relation regclass, columns text[], template text, filter text, index text, index_params jsonb, mode text, backfill boolean, language text,
     unsafe_mode boolean
 ) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 BEGIN
-    IF num_nulls(relation, index, mode, backfill, language, unsafe_mode) > 0 THEN
-        PERFORM @extschema@._steadytext_raise('22004', 'relation, index, mode, backfill, language and unsafe_mode cannot be null');
+    IF num_nulls(relation, index, index_params, mode, backfill, language, unsafe_mode) > 0 THEN
+        PERFORM @extschema@._steadytext_raise('22004', 'relation, index, index_params, mode, backfill, language and unsafe_mode cannot be null');
     ELSIF (columns IS NULL) = (template IS NULL) THEN
         PERFORM @extschema@._steadytext_raise('22023', 'either columns or a template must be given',
             'steadytext_autoembed(''articles'', ''body''), or template => ''{title}: {body}''.');
@@ -180,6 +180,9 @@ BEGIN
         PERFORM @extschema@._steadytext_raise('22023', 'filter cannot be empty');
     ELSIF index NOT IN ('hnsw', 'ivfflat', 'none') THEN
         PERFORM @extschema@._steadytext_raise('22023', format('index must be hnsw, ivfflat or none, not "%s"', left(index, 100)));
+    ELSIF EXISTS (SELECT FROM jsonb_each_text(index_params) p (name, value)
+                  WHERE p.name NOT IN ('m', 'ef_construction', 'lists') OR p.value !~ '^[0-9]{1,6}$') THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'index_params may hold m and ef_construction (hnsw) or lists (ivfflat), as whole numbers');
     ELSIF mode NOT IN ('auto', 'manual') THEN
         PERFORM @extschema@._steadytext_raise('22023', format('mode must be auto or manual, not "%s"', left(mode, 100)));
     ELSIF NOT EXISTS (SELECT FROM pg_ts_config c JOIN pg_namespace n ON n.oid = c.cfgnamespace
@@ -204,7 +207,7 @@ DECLARE
     chosen @extschema@.steadytext_models;
     d @extschema@.steadytext_autoembeddings;
 BEGIN
-    PERFORM @extschema@._steadytext_autoembed_check(relation, columns, template, filter, index, mode, backfill, language, unsafe_mode);
+    PERFORM @extschema@._steadytext_autoembed_check(relation, columns, template, filter, index, index_params, mode, backfill, language, unsafe_mode);
     chosen := @extschema@._steadytext_model_resolve('embedding', model, NULL, NULL, NULL, unsafe_mode);
     IF EXISTS (SELECT FROM @extschema@.steadytext_autoembeddings e WHERE e.relation = relation AND e.destination = destination) THEN
         PERFORM @extschema@._steadytext_raise('23505', format('table %s is embedded into "%s" already', relation, destination),

@@ -243,6 +243,9 @@ BEGIN
         FROM ROWS FROM (unnest(keys), unnest(key_works), unnest(codes), unnest(errors)) AS g (k, work, code, error)
         WHERE g.work = held.id AND (g.code IS NOT NULL OR notes -> g.k ->> 0 = 'failed');
     END LOOP;
+    DELETE FROM @extschema@._steadytext_autoembed_work w  -- what failed before, and has succeeded now
+    WHERE w.autoembed_id = d.id AND w.failed
+      AND w.keys <@ ARRAY(SELECT keys[p] FROM unnest(good) p WHERE NOT notes ? keys[p]);
     -- a rate is worth no waiting: whoever changes the declaration has it locked until that is committed
     UPDATE @extschema@.steadytext_autoembeddings e
     SET embedded = e.embedded + written, rated_at = clock_timestamp(),
@@ -264,6 +267,8 @@ DECLARE
 BEGIN
     SELECT NOT alone OR code = '55P03' OR (held.retry_count < s.queue_max_retries AND code !~ '^(22...|P0002|42501)$') INTO again
     FROM @extschema@._steadytext_settings s;
+    DELETE FROM @extschema@._steadytext_autoembed_work w
+    WHERE w.autoembed_id = held.autoembed_id AND w.failed AND w.keys = ARRAY[key];
     INSERT INTO @extschema@._steadytext_autoembed_work
         (autoembed_id, priority, keys, due_at, retry_count, last_retry_at, failed, code, error)
     VALUES (held.autoembed_id, held.priority, ARRAY[key],

@@ -214,6 +214,9 @@ BEGIN
         PERFORM @extschema@._steadytext_raise('22004', 'drop_vectors cannot be null');
     END IF;
     PERFORM @extschema@._steadytext_autoembed_forget(d);
+    PERFORM @extschema@._steadytext_as_owner_of(relation, format('DROP INDEX IF EXISTS %1$I.%2$I, %1$I.%3$I', n.nspname,
+        @extschema@._steadytext_index_name(d, 'vector'), @extschema@._steadytext_index_name(d, 'words')), NULL, NULL, NULL, '5s')
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation;
     IF drop_vectors THEN
         PERFORM @extschema@._steadytext_as_owner_of(relation, format('ALTER TABLE %s DROP COLUMN %I',
             @extschema@._steadytext_relation_name(relation), a.attname), NULL, NULL, NULL, '5s')
@@ -250,7 +253,7 @@ BEGIN
     d.mode := coalesce(mode, d.mode);
     d.language := coalesce(language, d.language);
     PERFORM @extschema@._steadytext_autoembed_check(
-        relation, CASE WHEN d.template IS NULL THEN d.column_names END, d.template, d.filter, d.index_kind, d.mode, true, d.language, d.remote);
+        relation, CASE WHEN d.template IS NULL THEN d.column_names END, d.template, d.filter, d.index_kind, d.index_params, d.mode, true, d.language, d.remote);
     PERFORM @extschema@._steadytext_check_expressions(d);
     d.key_columns := @extschema@._steadytext_primary_key(relation);
     UPDATE @extschema@.steadytext_autoembeddings e

@@ -26,7 +26,8 @@ BEGIN
                                     '_steadytext_queue_fail', '_steadytext_queue_release', '_steadytext_queue_recover',
                                     '_steadytext_queue_next_due', '_steadytext_queue_lost',
                                     '_steadytext_autoembed_claim', '_steadytext_autoembed_finish',
-                                    '_steadytext_autoembed_release', '_steadytext_autoembed_look_after') THEN 'steadytext_worker'
+                                    '_steadytext_autoembed_release', '_steadytext_autoembed_look_after',
+                                    '_steadytext_autoembed_unindexed', '_steadytext_autoembed_indexed') THEN 'steadytext_worker'
             WHEN member.proname LIKE '\_%' OR member.proname = 'steadytext_model_register' THEN NULL
             WHEN member.name IN ('version', 'config_get', 'cache_stats', 'cache_key', 'health_check') THEN 'steadytext_reader'
             WHEN member.name LIKE 'generate%' OR member.name LIKE 'embed%' OR member.name LIKE 'rerank%'

@@ -82,7 +82,9 @@ def test_what_is_rolled_back_leaves_nothing(log: Log) -> None:
         log.run("INSERT INTO t VALUES (1, 'one', 0)")
         raise ZeroDivisionError
     with log.connection.transaction():
-        log.run("INSERT INTO t VALUES (2, 'two', 0)", "SAVEPOINT s", "INSERT INTO t VALUES (3, 'x', 0)", "ROLLBACK TO s")
+        log.run(
+            "INSERT INTO t VALUES (2, 'two', 0)", "SAVEPOINT s", "INSERT INTO t VALUES (3, 'x', 0)", "ROLLBACK TO s"
+        )
     assert log.taken() == ["2"]
 
 
@@ -144,7 +146,9 @@ def test_every_way_into_a_partitioned_table_is_noted(log: Log) -> None:
         "SELECT steadytext_autoembed('p', 'body', backfill => false)",
         "CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20)",
     )
-    log.run("INSERT INTO p VALUES (1, 'a'), (11, 'b')", "INSERT INTO p1 VALUES (2, 'c')", "INSERT INTO p2 VALUES (12, 'd')")
+    log.run(
+        "INSERT INTO p VALUES (1, 'a'), (11, 'b')", "INSERT INTO p1 VALUES (2, 'c')", "INSERT INTO p2 VALUES (12, 'd')"
+    )
     assert log.taken() == ["1", "11", "2", "12"]
     log.run("UPDATE p SET id = 13 WHERE id = 1", "UPDATE p2 SET body = 'D' WHERE id = 12")
     assert log.taken() == ["13", "12"]
@@ -200,7 +204,9 @@ def test_a_dropped_column_leaves_the_table_usable_and_the_declaration_says_why(l
 
 
 def test_a_dropped_table_takes_its_declaration_with_it(log: Log) -> None:
-    log.run("INSERT INTO t VALUES (1, 'one', 0)", "CREATE SCHEMA s", "ALTER TABLE t SET SCHEMA s", "DROP SCHEMA s CASCADE")
+    log.run(
+        "INSERT INTO t VALUES (1, 'one', 0)", "CREATE SCHEMA s", "ALTER TABLE t SET SCHEMA s", "DROP SCHEMA s CASCADE"
+    )
     left = log.connection.execute(
         "SELECT (SELECT count(*) FROM steadytext_autoembeddings),"
         " (SELECT count(*) FROM pg_proc WHERE proname ~ '^_steadytext_autoembed_[0-9]')"

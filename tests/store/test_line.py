@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.queue.workers import until
 from tests.store.conftest import Store
 
 
@@ -44,3 +45,18 @@ def test_each_mode_of_search_finds_its_own(articles: Store) -> None:
     assert both == [("2", 1, 1)]
     kept = articles.rows("SELECT key ->> 'id' FROM steadytext_search('articles', 'zebra', filter => 'id <> 2')")
     assert {key for (key,) in kept} == {"1", "3"}
+
+
+def test_indexes_are_built_after_the_backfill_and_used(articles: Store) -> None:
+    articles.run("INSERT INTO articles SELECT n, 't', 'text number ' || n FROM generate_series(1, 200) n")
+    articles.settle()
+    until(lambda: articles.value("SELECT index_state FROM steadytext_autoembeddings") == "built", 30)
+    articles.run("ANALYZE articles", "SET enable_seqscan = off")
+    near = "SELECT id FROM articles ORDER BY embedding <=> steadytext_embed('text') LIMIT 3"
+    words = (
+        "SELECT id FROM articles WHERE to_tsvector('english', coalesce(body, '')) @@ plainto_tsquery('english', '77')"
+    )
+    for query, index in ((near, "steadytext_autoembed_1_vector"), (words, "steadytext_autoembed_1_words")):
+        assert index in str(articles.rows(f"EXPLAIN {query}"))
+    articles.run("SELECT steadytext_autoembed_drop('articles')")
+    assert articles.rows("SELECT indexname FROM pg_indexes WHERE indexname ~ 'steadytext_autoembed_1'") == []

@@ -1,14 +1,13 @@
-"""The worker's lane for automatic embedding: claims changed rows of all tables, embeds them together, writes them back."""
+"""The worker's lane for automatic embedding: changed rows of all tables, claimed, embedded and written together."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import psycopg
 
-from pg_steadytext import statements
 from pg_steadytext.daemon.wire import Lane
 from pg_steadytext.errors import SteadyTextError
 from pg_steadytext.queue.failures import is_of_daemon
@@ -16,6 +15,7 @@ from pg_steadytext.queue.guests import Surroundings
 from pg_steadytext.queue.ledger import LeaseTaken
 from pg_steadytext.queue.pauses import TICK, Pauses, happens
 from pg_steadytext.queue.sessions import ConnectionLost, Session
+from pg_steadytext.store.indexes import SQL, build_missing
 from pg_steadytext.store.work import CHANGE, Batch, Piece, Row, failed
 
 LANE = "autoembed"
@@ -28,7 +28,6 @@ CONCURRENCY = 2
 """Batches at once: one is in the model while another is read or written."""
 FEW = 8
 """So many changed rows are somebody's who waits for them; more are a batch."""
-SQL: Mapping[str, bytes] = statements.load("pg_steadytext.store", "sql/work.sql")
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +51,8 @@ class AutoembedLane:
         self._open.set()
         self._clock = asyncio.get_running_loop().time
         self.awake_since = self._clock()
+        self._may_lack_indexes = True
+        self._building: asyncio.Task[None] | None = None
         self._looked_after = float("-inf")
 
     def wake(self) -> None:
@@ -64,7 +65,7 @@ class AutoembedLane:
 
     async def run(self) -> None:
         """Claim and start work, until cancelled. Raises LeaseTaken."""
-        while not (await self._writes.run("is_there"))[0][0]:
+        while not (await self._writes.run("is_there"))[0][0]:  # noqa: ASYNC110 (nobody tells)
             await asyncio.sleep(TICK)
         while await self._open.wait():
             if self._needs_daemon:
@@ -77,7 +78,10 @@ class AutoembedLane:
             if self._clock() >= self._looked_after + TICK:
                 await self._writes.run("look_after")
                 self._looked_after = self._clock()
+                self._may_lack_indexes = True
             pause = await self._claim()
+            if pause is not None and not self._runs and self._may_lack_indexes:
+                self._build_indexes()
             if pause is None:
                 self._is_awake()
             else:
@@ -101,6 +105,14 @@ class AutoembedLane:
         self._runs[task] = batch
         task.add_done_callback(self._ended)
         return None
+
+    def _build_indexes(self) -> None:
+        """Begin to build what is missing, if that is not being done: rows are embedded meanwhile."""
+        if self._building is None or self._building.done():
+            self._may_lack_indexes = False
+            if self._building is not None and not self._building.cancelled() and (error := self._building.exception()):
+                log.error("indexes are built later", exc_info=error)
+            self._building = asyncio.create_task(build_missing(self._around.connect, self._writes), name="indexes")
 
     async def _sleep(self, pause: float) -> None:
         """Wait to be woken, or for the next look: while it only looks now and then, it is still asleep."""
@@ -165,6 +177,9 @@ class AutoembedLane:
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._runs[task]
         self._freed.set()
+        if not self._runs:
+            self._may_lack_indexes = True
+            self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("rows to embed come back with the lease", exc_info=error)
 
@@ -190,6 +205,8 @@ class AutoembedLane:
         """Stop every run; what it held comes back when the worker leaves."""
         for task in self._runs:
             task.cancel()
+        if self._building is not None:
+            self._building.cancel()
 
     async def finished(self) -> None:
         """Wait until no run is left."""
