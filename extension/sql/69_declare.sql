@@ -16,7 +16,7 @@ BEGIN
     WHERE d.relation = relation AND (destination IS NULL OR d.destination = destination);
     IF others = 0 THEN
         PERFORM @extschema@._steadytext_raise('P0002', format('table %s has no automatic embedding%s', relation,
-            coalesce(format(' into "%s"', left(destination, 100)), '')), 'Declare one with steadytext_autoembed().');
+            coalesce(' into "' || left(destination, 100) || '"', '')), 'Declare one with steadytext_autoembed().');
     ELSIF others > 1 THEN
         PERFORM @extschema@._steadytext_raise('22023', format('table %s has %s automatic embeddings', relation, others),
             'Name the one you mean by its destination.');

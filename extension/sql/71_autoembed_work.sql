@@ -180,7 +180,6 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     message text;
-    place integer;
 BEGIN
     BEGIN
         RETURN QUERY SELECT r.key, r.note, NULL::text, NULL::text FROM @extschema@._steadytext_as_owner_of(
@@ -217,7 +216,7 @@ DECLARE
     held @extschema@._steadytext_autoembed_work;
     good integer[];
     written bigint := 0;
-    notes jsonb := '{}';
+    notes jsonb := '{}'::jsonb;
 BEGIN
     SELECT e.* INTO d FROM @extschema@.steadytext_autoembeddings e WHERE e.id = autoembed;
     good := ARRAY(SELECT p FROM generate_subscripts(keys, 1) p WHERE codes[p] IS NULL);

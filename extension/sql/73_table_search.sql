@@ -90,7 +90,7 @@ DECLARE
     few boolean := NOT (plan ->> 'large')::boolean;
     estimate json;
     name text;
-    kept jsonb := '{}';
+    kept jsonb := '{}'::jsonb;
 BEGIN
     IF filter IS NOT NULL AND NOT few THEN
         EXECUTE format(E'EXPLAIN (FORMAT JSON) SELECT FROM %s WHERE (%s\n)', plan ->> 'source', filter) INTO estimate;
@@ -178,7 +178,6 @@ LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     plan jsonb;
     deep constant integer := CASE WHEN $4 = 'hybrid' OR $6 THEN greatest(4 * $3, 40) ELSE $3 END;
-    ranked jsonb;
 BEGIN
     PERFORM @extschema@._steadytext_search_check($2, $3, $4, $5, $6);
     plan := (SELECT to_jsonb(p) FROM @extschema@._steadytext_search_plan($1, $7) p);

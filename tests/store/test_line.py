@@ -30,7 +30,7 @@ def test_rows_that_were_there_before_are_embedded_too(working: Store) -> None:
 
 def test_each_mode_of_search_finds_its_own(articles: Store) -> None:
     articles.run(
-        "INSERT INTO articles VALUES (1, 't', 'A tree takes up water by its roots.'), (2, 't', 'Zebra crossings have stripes.'),"
+        "INSERT INTO articles VALUES (1, 't', 'A tree takes up water.'), (2, 't', 'Zebra crossings have stripes.'),"
         " (3, 't', 'The kettle boils.')"
     )
     articles.settle()

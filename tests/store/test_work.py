@@ -83,9 +83,12 @@ def test_a_long_transaction_is_embedded_when_it_commits(articles: Store, connect
 
 def test_a_deleted_or_truncated_row_vanishes_from_the_work(articles: Store) -> None:
     articles.run(
-        "SELECT steadytext_autoembed_pause('articles')", "INSERT INTO articles SELECT n, 't', 'x' FROM generate_series(1, 100) n",
-        "DELETE FROM articles WHERE id <= 50", "TRUNCATE articles", "SELECT steadytext_autoembed_resume('articles')",
-    )  # fmt: skip
+        "SELECT steadytext_autoembed_pause('articles')",
+        "INSERT INTO articles SELECT n, 't', 'x' FROM generate_series(1, 100) n",
+        "DELETE FROM articles WHERE id <= 50",
+        "TRUNCATE articles",
+        "SELECT steadytext_autoembed_resume('articles')",
+    )
     articles.settle()
     assert articles.rows("SELECT pending, failed FROM steadytext_autoembed_status('articles')") == [(0, 0)]
 
