@@ -21,7 +21,6 @@ CREATE TABLE @extschema@.steadytext_autoembeddings (
     destination name NOT NULL,
     destination_column smallint,
     chunk_table regclass,
-    chunk_view regclass,
     index_kind text NOT NULL CHECK (index_kind IN ('none', 'hnsw', 'ivfflat')),
     index_params jsonb NOT NULL DEFAULT '{}',
     index_state text NOT NULL CHECK (index_state IN ('none', 'wanted', 'built', 'failed')),

@@ -169,6 +169,71 @@ BEGIN
 END
 $$;
 
+-- The same for chunks: in $3 each key has a JSON array of its chunks' texts (t) and vectors (v), or null.
+CREATE FUNCTION @extschema@._steadytext_write_chunks_statement(d @extschema@.steadytext_autoembeddings) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    source constant text := @extschema@._steadytext_relation_name(d.relation);
+    chunks constant text := @extschema@._steadytext_relation_name(d.chunk_table);
+    names constant text := (SELECT string_agg(quote_ident(n), ', ' ORDER BY place)
+                            FROM unnest(@extschema@._steadytext_chunk_keys(d)) WITH ORDINALITY u (n, place));
+BEGIN
+    RETURN format($f$
+        WITH steadytext_g AS (
+            SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3))
+                AS g (steadytext_key, steadytext_digest, steadytext_chunks)
+        ), steadytext_l AS MATERIALIZED (
+            SELECT l.*, pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(%7$s, 'UTF8')), 'hex') AS steadytext_now
+            FROM steadytext_g AS l JOIN %1$s ON (%2$s) = (%3$s) FOR NO KEY UPDATE OF %4$I SKIP LOCKED
+        ), steadytext_w AS MATERIALIZED (
+            SELECT l.* FROM steadytext_l AS l WHERE l.steadytext_now IS NOT DISTINCT FROM l.steadytext_digest
+        ), steadytext_d AS (
+            DELETE FROM %5$s AS c USING steadytext_w AS l
+            WHERE (%8$s) = (%3$s) AND c.chunk > COALESCE(pg_catalog.json_array_length(l.steadytext_chunks::pg_catalog.json), 0)
+        ), steadytext_i AS (
+            INSERT INTO %5$s (%9$s, chunk, content, embedding)
+            SELECT %3$s, e.place, e.part OPERATOR(pg_catalog.->>) 't', (e.part OPERATOR(pg_catalog.->>) 'v')::%6$s.vector
+            FROM steadytext_w AS l, pg_catalog.json_array_elements(l.steadytext_chunks::pg_catalog.json) WITH ORDINALITY AS e (part, place)
+            ON CONFLICT (%9$s, chunk) DO UPDATE SET content = excluded.content, embedding = excluded.embedding
+        )
+        SELECT w.steadytext_key AS key, NULL::pg_catalog.text AS value, 'written' AS note FROM steadytext_w AS w
+        UNION ALL
+        SELECT l.steadytext_key, NULL, 'locked' FROM steadytext_g AS l JOIN %1$s ON (%2$s) = (%3$s)
+        WHERE NOT EXISTS (SELECT FROM steadytext_l AS had WHERE had.steadytext_key = l.steadytext_key)$f$,
+        source, @extschema@._steadytext_key_list(d.relation, d.key_columns, source),
+        @extschema@._steadytext_key_values(d.relation, d.key_columns, 'l.steadytext_key'),
+        (SELECT c.relname FROM pg_class c WHERE c.oid = d.relation), chunks, @extschema@._steadytext_vector_schema(),
+        @extschema@._steadytext_words(d),
+        (SELECT string_agg(format('c.%I', n), ', ' ORDER BY place) FROM unnest(@extschema@._steadytext_chunk_keys(d)) WITH ORDINALITY u (n, place)),
+        names);
+END
+$$;
+
+-- The columns of the chunk table that refer to the row: those of its foreign key, in the order of the primary key.
+CREATE FUNCTION @extschema@._steadytext_chunk_keys(d @extschema@.steadytext_autoembeddings) RETURNS text[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT @extschema@._steadytext_column_names(d.chunk_table, ARRAY(
+                SELECT f.number FROM unnest(d.key_columns) WITH ORDINALITY k (number, place)
+                JOIN unnest(c.conkey, c.confkey) f (number, referenced) ON f.referenced = k.number ORDER BY k.place))
+            FROM pg_constraint c WHERE c.conrelid = d.chunk_table AND c.contype = 'f' AND c.confrelid = d.relation LIMIT 1);
+END
+$$;
+
+-- A table's rows that have no vector or no chunk yet.
+CREATE FUNCTION @extschema@._steadytext_missing_condition(d @extschema@.steadytext_autoembeddings, source text) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF d.chunk_table IS NULL THEN
+        RETURN format('%s.%I IS NULL', source, (@extschema@._steadytext_column_names(d.relation, ARRAY[d.destination_column]))[1]);
+    END IF;
+    RETURN format('NOT EXISTS (SELECT FROM %s AS c WHERE (%s) = (%s))', @extschema@._steadytext_relation_name(d.chunk_table),
+        (SELECT string_agg(format('c.%I', n), ', ' ORDER BY place) FROM unnest(@extschema@._steadytext_chunk_keys(d)) WITH ORDINALITY u (n, place)),
+        @extschema@._steadytext_key_list(d.relation, d.key_columns, source));
+END
+$$;
+
 -- Write the vectors in $3 for the keys in $1 whose text still has the digest in $2. Rows that somebody else has locked
 -- are left alone, and named 'locked'; 'written' ones were written; the others have changed, or are gone.
 CREATE FUNCTION @extschema@._steadytext_write_statement(d @extschema@.steadytext_autoembeddings) RETURNS text
@@ -214,7 +279,6 @@ BEGIN
         @extschema@._steadytext_key_text(d.relation, d.key_columns, source), source,
         'WHERE true' || CASE WHEN d.backfill_cursor IS NOT NULL THEN format(' AND (%s) > (%s)', keys,
             @extschema@._steadytext_key_values(d.relation, d.key_columns, '($1)[1]')) ELSE '' END
-            || CASE WHEN d.backfill_missing THEN format(' AND %s.%I IS NULL', source,
-                (@extschema@._steadytext_column_names(d.relation, ARRAY[d.destination_column]))[1]) ELSE '' END, keys, most);
+            || CASE WHEN d.backfill_missing THEN ' AND ' || @extschema@._steadytext_missing_condition(d, source) ELSE '' END, keys, most);
 END
 $$;

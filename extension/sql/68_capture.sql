@@ -52,10 +52,13 @@ DECLARE
     body constant text := 'CREATE OR REPLACE FUNCTION @extschema@.%I() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
                           'SET search_path = pg_catalog, pg_temp AS $capture$ %s $capture$';
     append constant text :=
-        'DECLARE parts integer := (SELECT count(*) FROM steadytext_new) / 50000; BEGIN '
-        'INSERT INTO @extschema@._steadytext_autoembed_log (autoembed_id, keys) SELECT %s, array_agg(c.k) '
-        'FROM (SELECT %s AS k FROM steadytext_new n %s) c GROUP BY CASE WHEN parts > 0 THEN hashtext(c.k) %% (parts + 1) END; '
-        'IF FOUND THEN PERFORM @extschema@._steadytext_autoembed_wake(); END IF; RETURN NULL; END';
+        'BEGIN IF EXISTS (SELECT FROM steadytext_new OFFSET 200000) THEN '
+        'INSERT INTO @extschema@._steadytext_autoembed_log (autoembed_id, keys) SELECT %1$s, array_agg(c.k) '
+        'FROM (SELECT %2$s AS k, row_number() OVER () / 200000 AS part FROM steadytext_new n %3$s) c GROUP BY c.part; '
+        'ELSE INSERT INTO @extschema@._steadytext_autoembed_log (autoembed_id, keys) SELECT %1$s, array_agg(%2$s) '
+        'FROM steadytext_new n %3$s HAVING count(*) > 0; END IF; '
+        'IF FOUND AND EXISTS (SELECT FROM @extschema@.steadytext_workers w WHERE w.sleeping IS NULL OR ''autoembed'' = ANY (w.sleeping)) '
+        'THEN PERFORM pg_notify(''steadytext_queue'', ''''); END IF; RETURN NULL; END';
     unchanged text;
     event text;
 BEGIN

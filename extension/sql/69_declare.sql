@@ -118,6 +118,52 @@ BEGIN
 END
 $$;
 
+-- Make the table that holds a chunked text's parts, and a view that shows them with their rows.
+CREATE FUNCTION @extschema@._steadytext_chunk_table(
+    relation regclass, key_columns smallint[], destination text, dimensions integer
+) RETURNS regclass
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    schema name;
+    source constant text := @extschema@._steadytext_relation_name(relation);
+    keys constant text[] := @extschema@._steadytext_column_names(relation, key_columns);
+    names constant text := (SELECT string_agg(quote_ident(n), ', ' ORDER BY p) FROM unnest(keys) WITH ORDINALITY u (n, p));
+BEGIN
+    SELECT n.nspname INTO schema FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation;
+    IF to_regclass(format('%I.%I', schema, destination)) IS NOT NULL THEN
+        PERFORM @extschema@._steadytext_raise('42P07', format('relation "%s" exists already', destination), 'Name another destination for the chunks.');
+    ELSIF keys && ARRAY['chunk', 'content', 'embedding'] THEN
+        PERFORM @extschema@._steadytext_raise('0A000', 'a key column is called chunk, content or embedding, as columns of the chunk table are');
+    END IF;
+    PERFORM @extschema@._steadytext_as_owner_of(relation, format(
+        'CREATE TABLE %1$I.%2$I (%3$s, chunk integer NOT NULL, content text NOT NULL, embedding %4$s.vector(%5$s) NOT NULL, '
+        'PRIMARY KEY (%6$s, chunk), FOREIGN KEY (%6$s) REFERENCES %7$s ON DELETE CASCADE ON UPDATE CASCADE)',
+        schema, destination, (SELECT string_agg(format('%I %s NOT NULL', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' ORDER BY n.place)
+            FROM unnest(key_columns) WITH ORDINALITY n (number, place) JOIN pg_attribute a ON a.attrelid = relation AND a.attnum = n.number),
+        @extschema@._steadytext_vector_schema(), dimensions, names, source));
+    PERFORM @extschema@._steadytext_as_owner_of(relation, format(
+        'CREATE VIEW %1$I.%2$I AS SELECT r.*, c.chunk AS chunk_number, c.content AS chunk_content, c.embedding AS chunk_embedding '
+        'FROM %3$s AS r JOIN %1$I.%4$I AS c USING (%5$s)', schema, destination || '_view', source, destination, names));
+    RETURN to_regclass(format('%I.%I', schema, destination));
+END
+$$;
+
+CREATE FUNCTION @extschema@._steadytext_check_chunking(chunking jsonb) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF chunking IS NULL THEN
+        RETURN;
+    ELSIF jsonb_typeof(chunking) <> 'object' OR coalesce(chunking ->> 'by', '') NOT IN ('characters', 'tokens', 'sentences', 'markdown') THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'chunking must be an object whose "by" is characters, tokens, sentences or markdown',
+            '{"by": "characters", "size": 1000, "overlap": 200}');
+    ELSIF coalesce(chunking ->> 'size', '1') !~ '^[1-9][0-9]{0,6}$' OR coalesce(chunking ->> 'overlap', '0') !~ '^[0-9]{1,7}$'
+          OR (chunking ->> 'overlap')::integer >= coalesce((chunking ->> 'size')::integer, 1000) THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'chunking''s size must be a whole number, and its overlap smaller');
+    END IF;
+END
+$$;
+
 -- Dimensions of a model's vectors: known, or seen on one.
 CREATE FUNCTION @extschema@._steadytext_model_dimensions(chosen @extschema@.steadytext_models) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -197,7 +243,7 @@ $$;
 -- Declare that a table's rows are to be embedded: check what the owner wrote, put the triggers on, begin the backfill.
 CREATE FUNCTION @extschema@.steadytext_autoembed(
     relation regclass, columns text[] DEFAULT NULL, template text DEFAULT NULL, filter text DEFAULT NULL,
-    model text DEFAULT NULL, destination text DEFAULT 'embedding', chunking jsonb DEFAULT NULL, index text DEFAULT 'hnsw',
+    model text DEFAULT NULL, destination text DEFAULT NULL, chunking jsonb DEFAULT NULL, index text DEFAULT 'hnsw',
     index_params jsonb DEFAULT '{}', mode text DEFAULT 'auto', backfill boolean DEFAULT true,
     language text DEFAULT 'english', unsafe_mode boolean DEFAULT false
 ) RETURNS integer
@@ -209,6 +255,12 @@ DECLARE
 BEGIN
     PERFORM @extschema@._steadytext_autoembed_check(relation, columns, template, filter, index, index_params, mode, backfill, language, unsafe_mode);
     chosen := @extschema@._steadytext_model_resolve('embedding', model, NULL, NULL, NULL, unsafe_mode);
+    PERFORM @extschema@._steadytext_check_chunking(chunking);
+    IF chunking IS NOT NULL AND mode = 'manual' THEN
+        PERFORM @extschema@._steadytext_raise('0A000', 'texts are chunked by a worker: chunking and mode => ''manual'' exclude each other');
+    END IF;
+    destination := coalesce(destination, CASE WHEN chunking IS NULL THEN 'embedding'
+        ELSE (SELECT c.relname || '_chunks' FROM pg_class c WHERE c.oid = relation) END);
     IF EXISTS (SELECT FROM @extschema@.steadytext_autoembeddings e WHERE e.relation = relation AND e.destination = destination) THEN
         PERFORM @extschema@._steadytext_raise('23505', format('table %s is embedded into "%s" already', relation, destination),
             'steadytext_autoembed_alter() changes a declaration, steadytext_autoembed_drop() drops it.');
@@ -217,13 +269,17 @@ BEGIN
     d.columns := @extschema@._steadytext_source_columns(relation, coalesce(columns, ARRAY(
         SELECT t.column_name FROM @extschema@._steadytext_template_parts(template) t WHERE t.column_name IS NOT NULL ORDER BY t.place)));
     d.dimensions := @extschema@._steadytext_model_dimensions(chosen);
-    d.destination_column := @extschema@._steadytext_destination_column(relation, destination, d.dimensions);
+    IF chunking IS NULL THEN
+        d.destination_column := @extschema@._steadytext_destination_column(relation, destination, d.dimensions);
+    ELSE
+        d.chunk_table := @extschema@._steadytext_chunk_table(relation, d.key_columns, destination, d.dimensions);
+    END IF;
     INSERT INTO @extschema@.steadytext_autoembeddings AS e
         (relation, relation_name, key_columns, columns, column_names, template, filter, model_name, model_digest, dimensions, remote,
-         chunking, language, destination, destination_column, index_kind, index_params, index_state, mode, declared_by, backfill_done)
+         chunking, language, destination, destination_column, chunk_table, index_kind, index_params, index_state, mode, declared_by, backfill_done)
     VALUES (relation, @extschema@._steadytext_relation_name(relation), d.key_columns, d.columns,
             @extschema@._steadytext_column_names(relation, d.columns), template, filter, chosen.name, chosen.digest, d.dimensions,
-            chosen.remote, chunking, language, destination, d.destination_column, index, index_params,
+            chosen.remote, chunking, language, destination, d.destination_column, d.chunk_table, index, index_params,
             CASE index WHEN 'none' THEN 'none' ELSE 'wanted' END, mode, @extschema@._steadytext_caller(), NOT backfill)
     RETURNING e.* INTO d;
     PERFORM @extschema@._steadytext_check_expressions(d);
@@ -237,7 +293,7 @@ $$;
 -- The same for one column: steadytext_autoembed('articles', 'body').
 CREATE FUNCTION @extschema@.steadytext_autoembed(
     relation regclass, column_name text, filter text DEFAULT NULL, model text DEFAULT NULL,
-    destination text DEFAULT 'embedding', chunking jsonb DEFAULT NULL, index text DEFAULT 'hnsw',
+    destination text DEFAULT NULL, chunking jsonb DEFAULT NULL, index text DEFAULT 'hnsw',
     index_params jsonb DEFAULT '{}', mode text DEFAULT 'auto', backfill boolean DEFAULT true,
     language text DEFAULT 'english', unsafe_mode boolean DEFAULT false
 ) RETURNS integer

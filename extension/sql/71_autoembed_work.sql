@@ -183,7 +183,8 @@ DECLARE
 BEGIN
     BEGIN
         RETURN QUERY SELECT r.key, r.note, NULL::text, NULL::text FROM @extschema@._steadytext_as_owner_of(
-            d.relation, @extschema@._steadytext_write_statement(d), keys, digests, vectors) r;
+            d.relation, CASE WHEN d.chunk_table IS NULL THEN @extschema@._steadytext_write_statement(d)
+                             ELSE @extschema@._steadytext_write_chunks_statement(d) END, keys, digests, vectors) r;
         RETURN;
     EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
         RETURN QUERY SELECT k, 'locked', NULL::text, NULL::text FROM unnest(keys) k;

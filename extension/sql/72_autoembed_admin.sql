@@ -20,8 +20,8 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 BEGIN
     SELECT r.key::bigint, r.value::bigint INTO total, embedded FROM @extschema@._steadytext_as_owner_of(d.relation, format(
-        'SELECT count(*)::text AS key, count(%I)::text AS value, NULL::text AS note FROM %s',
-        (@extschema@._steadytext_column_names(d.relation, ARRAY[d.destination_column]))[1],
+        'SELECT count(*)::text AS key, (count(*) FILTER (WHERE NOT (%s)))::text AS value, NULL::text AS note FROM %s',
+        @extschema@._steadytext_missing_condition(d, @extschema@._steadytext_relation_name(d.relation)),
         @extschema@._steadytext_relation_name(d.relation))) r;
 EXCEPTION WHEN OTHERS THEN
     total := NULL;
@@ -217,7 +217,10 @@ BEGIN
     PERFORM @extschema@._steadytext_as_owner_of(relation, format('DROP INDEX IF EXISTS %1$I.%2$I, %1$I.%3$I', n.nspname,
         @extschema@._steadytext_index_name(d, 'vector'), @extschema@._steadytext_index_name(d, 'words')), NULL, NULL, NULL, '5s')
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation;
-    IF drop_vectors THEN
+    IF drop_vectors AND d.chunk_table IS NOT NULL THEN
+        PERFORM @extschema@._steadytext_as_owner_of(relation, format('DROP TABLE %s CASCADE',
+            @extschema@._steadytext_relation_name(d.chunk_table)), NULL, NULL, NULL, '5s');
+    ELSIF drop_vectors THEN
         PERFORM @extschema@._steadytext_as_owner_of(relation, format('ALTER TABLE %s DROP COLUMN %I',
             @extschema@._steadytext_relation_name(relation), a.attname), NULL, NULL, NULL, '5s')
         FROM pg_attribute a WHERE a.attrelid = relation AND a.attnum = d.destination_column AND NOT a.attisdropped;

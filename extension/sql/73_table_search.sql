@@ -23,6 +23,20 @@ BEGIN
     key := format('pg_catalog.jsonb_build_object(%s)', (
         SELECT string_agg(format('%L, %s.%I', n.name, base, n.name), ', ' ORDER BY n.place)
         FROM unnest(@extschema@._steadytext_column_names(relation, d.key_columns)) WITH ORDINALITY n (name, place)));
+    IF d.chunk_table IS NOT NULL THEN
+        source := format('(SELECT c.chunk AS steadytext_chunk, c.content AS steadytext_content, c.embedding AS steadytext_embedding, %s FROM %s AS c) '
+                         'AS steadytext_c JOIN %s ON (%s) = (%s)',
+            (SELECT string_agg(format('c.%I AS steadytext_key_%s', u.n, u.p), ', ') FROM unnest(@extschema@._steadytext_chunk_keys(d)) WITH ORDINALITY u (n, p)),
+            @extschema@._steadytext_relation_name(d.chunk_table), base,
+            (SELECT string_agg(format('steadytext_c.steadytext_key_%s', p), ', ' ORDER BY p) FROM generate_subscripts(d.key_columns, 1) p),
+            @extschema@._steadytext_key_list(relation, d.key_columns, base));
+        chunk := 'steadytext_c.steadytext_chunk';
+        vector := 'steadytext_c.steadytext_embedding';
+        words := 'steadytext_c.steadytext_content';
+        document := 'steadytext_c.steadytext_content';
+        large := (SELECT c.reltuples > 10000 FROM pg_class c WHERE c.oid = d.chunk_table);
+        RETURN;
+    END IF;
     source := base;
     chunk := 'NULL::integer';
     vector := format('%s.%I', base, (@extschema@._steadytext_column_names(relation, ARRAY[d.destination_column]))[1]);

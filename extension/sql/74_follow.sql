@@ -13,7 +13,9 @@ BEGIN
     WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = d.relation AND a.attnum = n.number AND NOT a.attisdropped);
     RETURN CASE
         WHEN gone IS NOT NULL THEN format('column "%s" was dropped', gone)
-        WHEN NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = d.relation AND a.attnum = d.destination_column AND NOT a.attisdropped)
+        WHEN d.chunk_table IS NOT NULL AND @extschema@._steadytext_chunk_keys(d) IS NULL
+            THEN format('table "%s", which held the chunks, was dropped or has lost its foreign key', d.destination)
+        WHEN d.chunk_table IS NULL AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = d.relation AND a.attnum = d.destination_column AND NOT a.attisdropped)
             THEN format('column "%s", which held the vectors, was dropped', d.destination)
         WHEN NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conrelid = d.relation AND c.contype = 'p' AND c.conkey = d.key_columns)
             THEN 'its primary key has changed' END;
@@ -50,11 +52,13 @@ BEGIN
     UPDATE @extschema@.steadytext_autoembeddings e
     SET relation_name = @extschema@._steadytext_relation_name(d.relation),
         column_names = @extschema@._steadytext_column_names(d.relation, d.columns),
-        destination = (@extschema@._steadytext_column_names(d.relation, ARRAY[d.destination_column]))[1],
+        destination = coalesce((SELECT c.relname FROM pg_class c WHERE c.oid = d.chunk_table),
+                               (@extschema@._steadytext_column_names(d.relation, ARRAY[d.destination_column]))[1]),
         state = CASE e.state WHEN 'broken' THEN 'active' ELSE e.state END, reason = NULL
     WHERE e.id = d.id AND (e.relation_name, e.column_names, e.destination::text, e.reason IS NULL) IS DISTINCT FROM
           (@extschema@._steadytext_relation_name(d.relation), @extschema@._steadytext_column_names(d.relation, d.columns),
-           (@extschema@._steadytext_column_names(d.relation, ARRAY[d.destination_column]))[1], true);
+           coalesce((SELECT c.relname::text FROM pg_class c WHERE c.oid = d.chunk_table),
+                    (@extschema@._steadytext_column_names(d.relation, ARRAY[d.destination_column]))[1]), true);
     IF FOUND OR NOT complete THEN
         PERFORM @extschema@._steadytext_capture_write(d);
     END IF;
@@ -78,7 +82,7 @@ BEGIN
     PERFORM set_config('steadytext.following', 'on', true);
     FOR changed IN
         SELECT DISTINCT d.id FROM pg_event_trigger_ddl_commands() c
-        JOIN @extschema@.steadytext_autoembeddings d ON c.classid = 'pg_class'::regclass AND c.objid = d.relation::oid
+        JOIN @extschema@.steadytext_autoembeddings d ON c.classid = 'pg_class'::regclass AND c.objid IN (d.relation, d.chunk_table)
         WHERE tg_tag = 'ALTER TABLE'
     LOOP
         PERFORM @extschema@._steadytext_autoembed_follow(changed, false);
@@ -106,7 +110,7 @@ BEGIN
     PERFORM set_config('steadytext.following', 'on', true);
     FOR changed IN
         SELECT DISTINCT d.id FROM pg_event_trigger_dropped_objects() o
-        JOIN @extschema@.steadytext_autoembeddings d ON o.classid = 'pg_class'::regclass AND o.objid = d.relation::oid
+        JOIN @extschema@.steadytext_autoembeddings d ON o.classid = 'pg_class'::regclass AND o.objid IN (d.relation, d.chunk_table)
     LOOP
         PERFORM @extschema@._steadytext_autoembed_follow(changed, false);
     END LOOP;

@@ -19,7 +19,7 @@ DECLARE
     there record;
 BEGIN
     SELECT quote_ident(n.nspname), CASE c.relkind WHEN 'p' THEN '' ELSE 'CONCURRENTLY' END INTO schema, beside
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = d.relation;
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = coalesce(d.chunk_table, d.relation);
     RETURN NEXT (
         SELECT format('SET maintenance_work_mem = %L', least(2000, greatest(64,
             coalesce(sum(greatest(c.reltuples, 0)), 0) * (d.dimensions * 4 + 400) * 1.2 / 1e6))::integer || 'MB')
@@ -27,17 +27,19 @@ BEGIN
     FOREACH kind IN ARRAY ARRAY['vector', 'words'] LOOP
         SELECT i.indisvalid AS valid INTO there FROM pg_index i
         WHERE i.indexrelid = to_regclass(format('%s.%I', schema, @extschema@._steadytext_index_name(d, kind)));
-        CONTINUE WHEN there.valid OR (kind = 'words' AND NOT @extschema@._steadytext_has_plain_text(d));
+        CONTINUE WHEN there.valid OR (kind = 'words' AND d.chunk_table IS NULL AND NOT @extschema@._steadytext_has_plain_text(d));
         IF NOT there.valid THEN
             RETURN NEXT format('DROP INDEX %s %s.%I', beside, schema, @extschema@._steadytext_index_name(d, kind));
         END IF;
         RETURN NEXT format('CREATE INDEX %s %I ON %s USING ', beside, @extschema@._steadytext_index_name(d, kind),
-                           @extschema@._steadytext_relation_name(d.relation))
+                           @extschema@._steadytext_relation_name(coalesce(d.chunk_table, d.relation)))
             || CASE kind WHEN 'vector' THEN format('%s (%I %s.vector_cosine_ops)', d.index_kind,
-                   (@extschema@._steadytext_column_names(d.relation, ARRAY[d.destination_column]))[1], @extschema@._steadytext_vector_schema())
+                   coalesce((@extschema@._steadytext_column_names(d.relation, ARRAY[d.destination_column]))[1], 'embedding'),
+                   @extschema@._steadytext_vector_schema())
                    || @extschema@._steadytext_index_options(d.index_params)
                ELSE format('gin (pg_catalog.to_tsvector(%L::pg_catalog.regconfig, %s))', d.language,
-                   replace(@extschema@._steadytext_document_expression(d), @extschema@._steadytext_relation_name(d.relation) || '.', ''))
+                   CASE WHEN d.chunk_table IS NOT NULL THEN 'content' ELSE replace(@extschema@._steadytext_document_expression(d),
+                       @extschema@._steadytext_relation_name(d.relation) || '.', '') END)
                END;
     END LOOP;
 END

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 import psycopg
 
@@ -39,7 +40,7 @@ class AutoembedLane:
         self.is_asleep = False
         self._around = around
         self._reads = Session(around.connect, "rows to embed", "prepare_claims", sql=SQL)
-        self._writes = Session(around.connect, "embeddings", sql=SQL)
+        self._writes = Session(around.connect, "embeddings", "prepare_claims", sql=SQL)
         self._runs: dict[asyncio.Task[None], Batch] = {}
         self._freed = asyncio.Event()
         self._wake = asyncio.Event()
@@ -159,9 +160,9 @@ class AutoembedLane:
 
         Raises what says that the daemon is missing or full.
         """
-        texts = [row.text or "" for row in rows]
         lane: Lane = "interactive" if priority == CHANGE and len(rows) <= FEW else "batch"
         try:
+            texts = [part for row in rows for part in row.cut()]
             found = await self._around.daemon.embed_batch(texts, model=model, unsafe_mode=is_remote, lane=lane)
         except SteadyTextError as error:
             if is_of_daemon(error):
@@ -171,8 +172,9 @@ class AutoembedLane:
             else:
                 await asyncio.gather(*(self._embed(model, is_remote, priority, [row]) for row in rows))
             return
-        for row, vector in zip(rows, found.embeddings, strict=True):
-            row.vector = vector
+        vectors = iter(found.embeddings)
+        for row in rows:
+            row.take(list(islice(vectors, len(row.cut()))))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._runs[task]

@@ -7,6 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
+from pg_steadytext.store.chunks import chunks
+
 CHANGE = 5
 """The priority of a changed row; the backfill's is lower."""
 
@@ -22,6 +26,7 @@ class Piece:
     version: int
     model: str
     is_remote: bool
+    chunking: str | None
     keys: list[str]
     texts: list[str | None]
     codes: list[str | None]
@@ -30,9 +35,9 @@ class Piece:
     @classmethod
     def of(cls, row: Sequence[Any]) -> Piece:
         """Make one of a row of the statement `claim`."""
-        work, attempt, priority, autoembed, version, model, is_remote, _, keys, texts, codes, errors, _ = row
+        work, attempt, priority, autoembed, version, model, is_remote, chunking, keys, texts, codes, errors, _ = row
         return cls(
-            work, attempt, priority, autoembed, version, model, is_remote,
+            work, attempt, priority, autoembed, version, model, is_remote, chunking,
             keys or [], texts or [], codes or [], errors or [],
         )  # fmt: skip
 
@@ -47,6 +52,22 @@ class Row:
     code: str | None
     error: str | None
     vector: str | None = None
+    _parts: list[str] | None = None
+
+    def cut(self) -> list[str]:
+        """What the model is asked for: the text, or its chunks. Raises InvalidArgument."""
+        if self._parts is None:
+            text, chunking = self.text or "", self.piece.chunking
+            self._parts = [text] if chunking is None else chunks(text, chunking, self.piece.model)
+        return self._parts
+
+    def take(self, vectors: Sequence[str]) -> None:
+        """The vectors of what `cut` gave; chunks go to the database with theirs."""
+        if self.piece.chunking is None:
+            (self.vector,) = vectors
+        else:
+            pairs = [{"t": text, "v": vector} for text, vector in zip(self.cut(), vectors, strict=True)]
+            self.vector = orjson.dumps(pairs).decode()
 
     @property
     def digest(self) -> str | None:
