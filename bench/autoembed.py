@@ -1,7 +1,7 @@
 """Automatic embedding: what it costs who writes, how soon a vector is there, how many rows a second.
 
-``BENCH_ROWS`` says how many rows are copied (100,000 unless set), ``BENCH_EMBEDS`` how many are embedded (5,000). Connects
-through PG* as a superuser; needs the running daemon.
+``BENCH_ROWS`` says how many rows are copied (100,000 unless set), ``BENCH_EMBEDS`` how many are embedded (5,000).
+Connects through PG* as a superuser; needs the running daemon.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(58);
+SELECT plan(65);
 
 CREATE TABLE articles (id integer PRIMARY KEY, title text, body text);
 INSERT INTO articles VALUES (1, 'Trees', 'Roots take up water from the soil.'), (2, 'Food', 'Soup is hot.'), (3, 'Empty', ' ');
@@ -52,6 +52,13 @@ SELECT throws_ok($$SELECT steadytext_autoembed('other', 'body', destination => '
 SELECT throws_ok($$SELECT steadytext_autoembed('other', 'body', destination => 'v', filter => ' ')$$, '22023', 'filter cannot be empty');
 SELECT throws_ok($$SELECT steadytext_autoembed('other', 'body', destination => 'v', filter => 'nothing')$$, '22023', NULL, 'a filter must be a condition');
 SELECT throws_ok($$SELECT steadytext_autoembed('other', 'body', destination => 'v', model => 'x')$$, 'P0002', 'there is no embedding model "x"');
+SELECT throws_ok($$SELECT steadytext_autoembed('other', 'body', chunking => '{"by": "x"}')$$, '22023', 'chunking must be an object whose "by" is characters, tokens, sentences or markdown');
+SELECT throws_ok($$SELECT steadytext_autoembed('other', 'body', chunking => '{"by": "tokens", "size": 0}')$$, '22023', 'chunking''s size must be a whole number, and its overlap smaller');
+SELECT throws_ok($$SELECT steadytext_autoembed('other', 'body', chunking => '{"by": "tokens", "size": 5, "overlap": 5}')$$, '22023', 'chunking''s size must be a whole number, and its overlap smaller');
+SELECT throws_ok($$SELECT steadytext_autoembed('other', 'body', chunking => '{"by": "tokens"}', mode => 'manual')$$, '0A000', 'texts are chunked by a worker: chunking and mode => ''manual'' exclude each other');
+SELECT throws_ok($$SELECT steadytext_autoembed('other', 'body', chunking => '{"by": "tokens"}', destination => 'keyless')$$, '42P07', 'relation "keyless" exists already');
+SELECT ok(steadytext_autoembed('other', 'body', chunking => '{"by": "markdown"}') > 0, 'a chunk table is made');
+SELECT fk_ok('other_chunks', 'id', 'other', 'id');
 SELECT throws_ok($$SELECT steadytext_autoembed('keyless', 'body')$$, '55000', 'table public.keyless has no primary key');
 SELECT throws_ok($$SELECT steadytext_autoembed('pointed', 'body')$$, '0A000', NULL, 'a key''s type must be one by which rows are found again');
 SELECT throws_ok($$SELECT steadytext_autoembed('seen', 'body')$$, '42809', 'public.seen is not a table that can be embedded');
