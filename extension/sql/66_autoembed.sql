@@ -8,6 +8,7 @@ CREATE TABLE @extschema@.steadytext_autoembeddings (
     relation regclass NOT NULL,
     relation_name text NOT NULL,
     key_columns smallint[] NOT NULL,
+    key_names text[] NOT NULL,
     columns smallint[] NOT NULL,
     column_names text[] NOT NULL,
     template text,

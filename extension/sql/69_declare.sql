@@ -275,9 +275,10 @@ BEGIN
         d.chunk_table := @extschema@._steadytext_chunk_table(relation, d.key_columns, destination, d.dimensions);
     END IF;
     INSERT INTO @extschema@.steadytext_autoembeddings AS e
-        (relation, relation_name, key_columns, columns, column_names, template, filter, model_name, model_digest, dimensions, remote,
+        (relation, relation_name, key_columns, key_names, columns, column_names, template, filter, model_name, model_digest, dimensions, remote,
          chunking, language, destination, destination_column, chunk_table, index_kind, index_params, index_state, mode, declared_by, backfill_done)
-    VALUES (relation, @extschema@._steadytext_relation_name(relation), d.key_columns, d.columns,
+    VALUES (relation, @extschema@._steadytext_relation_name(relation), d.key_columns,
+            @extschema@._steadytext_column_names(relation, d.key_columns), d.columns,
             @extschema@._steadytext_column_names(relation, d.columns), template, filter, chosen.name, chosen.digest, d.dimensions,
             chosen.remote, chunking, language, destination, d.destination_column, d.chunk_table, index, index_params,
             CASE index WHEN 'none' THEN 'none' ELSE 'wanted' END, mode, @extschema@._steadytext_caller(), NOT backfill)

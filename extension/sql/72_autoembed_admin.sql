@@ -261,7 +261,8 @@ BEGIN
     d.key_columns := @extschema@._steadytext_primary_key(relation);
     UPDATE @extschema@.steadytext_autoembeddings e
     SET columns = d.columns, column_names = d.column_names, template = d.template, filter = d.filter, mode = d.mode, language = d.language,
-        key_columns = d.key_columns, backfill_rate = coalesce(backfill_rate, e.backfill_rate), version = e.version + 1,
+        key_columns = d.key_columns, key_names = @extschema@._steadytext_column_names(relation, d.key_columns),
+        backfill_rate = coalesce(backfill_rate, e.backfill_rate), version = e.version + 1,
         state = CASE e.state WHEN 'broken' THEN 'active' ELSE e.state END, reason = NULL,
         backfill_cursor = CASE WHEN anew THEN NULL ELSE e.backfill_cursor END,
         backfill_missing = e.backfill_missing AND NOT anew, backfill_done = e.backfill_done AND NOT anew

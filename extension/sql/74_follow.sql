@@ -22,6 +22,18 @@ BEGIN
 END
 $$;
 
+-- Numbers of columns that are known by number and name. A renamed column keeps its number; in a restored table the numbers
+-- are others, and the names are there.
+CREATE FUNCTION @extschema@._steadytext_renumbered(relation regclass, numbers smallint[], names text[]) RETURNS smallint[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+BEGIN
+    RETURN ARRAY(
+        SELECT coalesce((SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = relation AND a.attname = k.name AND NOT a.attisdropped), k.number)
+        FROM unnest(numbers, names) WITH ORDINALITY k (number, name, place) ORDER BY k.place);
+END
+$$;
+
 -- Bring a declaration into line with its table. Triggers are put on partitions only where `complete` says so.
 CREATE FUNCTION @extschema@._steadytext_autoembed_follow(wanted integer, complete boolean) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -36,6 +48,12 @@ BEGIN
         PERFORM @extschema@._steadytext_autoembed_forget(d);
         RETURN;
     END IF;
+    UPDATE @extschema@.steadytext_autoembeddings e
+    SET columns = @extschema@._steadytext_renumbered(d.relation, d.columns, d.column_names),
+        key_columns = @extschema@._steadytext_renumbered(d.relation, d.key_columns, d.key_names),
+        destination_column = CASE WHEN d.chunk_table IS NULL
+            THEN (@extschema@._steadytext_renumbered(d.relation, ARRAY[d.destination_column], ARRAY[d.destination::text]))[1] END
+    WHERE e.id = d.id RETURNING e.* INTO d;
     fault := @extschema@._steadytext_autoembed_fault(d);
     IF fault IS NOT NULL THEN
         UPDATE @extschema@.steadytext_autoembeddings e SET state = 'broken', reason = fault, version = e.version + 1
@@ -52,11 +70,16 @@ BEGIN
     UPDATE @extschema@.steadytext_autoembeddings e
     SET relation_name = @extschema@._steadytext_relation_name(d.relation),
         column_names = @extschema@._steadytext_column_names(d.relation, d.columns),
+        key_names = @extschema@._steadytext_column_names(d.relation, d.key_columns),
         destination = coalesce((SELECT c.relname FROM pg_class c WHERE c.oid = d.chunk_table),
                                (@extschema@._steadytext_column_names(d.relation, ARRAY[d.destination_column]))[1]),
-        state = CASE e.state WHEN 'broken' THEN 'active' ELSE e.state END, reason = NULL
-    WHERE e.id = d.id AND (e.relation_name, e.column_names, e.destination::text, e.reason IS NULL) IS DISTINCT FROM
+        state = CASE e.state WHEN 'broken' THEN 'active' ELSE e.state END, reason = NULL,
+        -- a column that is there again may hold other texts
+        backfill_cursor = CASE WHEN e.reason LIKE 'column %' THEN NULL ELSE e.backfill_cursor END,
+        backfill_done = e.backfill_done AND coalesce(e.reason, '') NOT LIKE 'column %'
+    WHERE e.id = d.id AND (e.relation_name, e.column_names, e.key_names, e.destination::text, e.state <> 'broken') IS DISTINCT FROM
           (@extschema@._steadytext_relation_name(d.relation), @extschema@._steadytext_column_names(d.relation, d.columns),
+           @extschema@._steadytext_column_names(d.relation, d.key_columns),
            coalesce((SELECT c.relname::text FROM pg_class c WHERE c.oid = d.chunk_table),
                     (@extschema@._steadytext_column_names(d.relation, ARRAY[d.destination_column]))[1]), true);
     IF FOUND OR NOT complete THEN

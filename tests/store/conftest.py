@@ -9,10 +9,9 @@ import pytest
 
 from tests.queue.conftest import StartWorker, queue, start_worker
 from tests.queue.workers import until
+from tests.support.databases import Roles
 
 __all__ = ["queue", "start_worker"]
-
-FRESH = "embedding::text IS NOT DISTINCT FROM (SELECT e.embedding::text FROM steadytext_embed_batch(ARRAY[{0}]) e)"
 
 
 @dataclass
@@ -62,13 +61,13 @@ class Store:
         return self.rows(
             f"WITH t AS (SELECT row_number() OVER () AS n, {vector}::text AS had, {text} AS words FROM {table}),"
             " e AS (SELECT row_number() OVER () AS n, x.embedding::text AS wanted FROM steadytext_embed_batch("
-            "(SELECT array_agg(CASE WHEN words ~ '\\S' THEN words END ORDER BY n) FROM t)) x)"
+            "(SELECT coalesce(array_agg(CASE WHEN words ~ '\\S' THEN words END ORDER BY n), '{}') FROM t)) x)"
             " SELECT words, had IS NULL, wanted IS NULL FROM t JOIN e USING (n) WHERE had IS DISTINCT FROM wanted"
         )
 
 
 @pytest.fixture
-def store(connection: psycopg.Connection, start_worker: StartWorker, daemon: object) -> Store:
+def store(connection: psycopg.Connection, make_role: Roles, start_worker: StartWorker, daemon: object) -> Store:
     """The test's database with a daemon, and no worker yet."""
     return Store(connection, start_worker)
 

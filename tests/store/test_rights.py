@@ -102,6 +102,9 @@ def test_an_owners_code_runs_as_the_owner_in_the_worker(
     assert is_super(working, owner) is False
     assert set(working.rows("SELECT who, super FROM ran")) <= {(owner, "refused")}
     assert working.stale("mine WHERE embedding IS NOT NULL") == []
+    if place == "deferred":
+        errors = set(working.rows("SELECT code, error FROM steadytext_autoembed_failures('mine')"))
+        assert errors == {("42501", "cannot fire deferred trigger within security-restricted operation")}
     if place in ("filter", "check"):
         assert working.rows("SELECT count(*) > 0 FROM ran") == [(True,)]
 
