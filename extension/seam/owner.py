@@ -13,9 +13,7 @@ try:
             ["text", "text"],
         )
     plpy.execute(plans["settings"], [path, patience])
-    backend.SetUserIdAndSecContext(
-        ctypes.c_uint(role), ctypes.c_int(context.value | RESTRICTED | PAST_FORCED_POLICIES)
-    )
+    backend.SetUserIdAndSecContext(ctypes.c_uint(role), ctypes.c_int(context.value | RESTRICTED | PAST_FORCED_POLICIES))
     kept = (role, path, statement)
     if kept not in plans:
         if len(plans) > 500:
