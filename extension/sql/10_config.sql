@@ -283,7 +283,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     parsed jsonb;
     before jsonb;
-    wanted_kind text := substring(key FROM '^default_(generation|embedding)_model$');
+    wanted_kind text := substring(key FROM '^default_(generation|embedding|rerank)_model$');
 BEGIN
     IF key IS NULL THEN
         PERFORM @extschema@._steadytext_raise('22004', 'key cannot be null');
@@ -293,7 +293,7 @@ BEGIN
     parsed := @extschema@._steadytext_config_parse(key, value);
     IF wanted_kind IS NOT NULL AND NOT EXISTS (
         SELECT FROM @extschema@.steadytext_models m
-        WHERE m.kind = wanted_kind AND (m.name = value OR value = ANY (m.aliases))) THEN
+        WHERE wanted_kind IN (m.kind, 'rerank') AND (m.name = value OR value = ANY (m.aliases))) THEN
         PERFORM @extschema@._steadytext_raise('P0002', format('%s: there is no %s model "%s"', key, wanted_kind, value),
             'The models are the rows of steadytext_models.');
     END IF;

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,12 @@ from pg_steadytext.daemon.embedding import EmbeddingBatcher
 from pg_steadytext.daemon.generation import GenerationScheduler
 from pg_steadytext.daemon.metrics import Metrics
 from pg_steadytext.daemon.options import DaemonOptions
+from pg_steadytext.daemon.ranking import closeness, rerank, rerank_batch
 from pg_steadytext.daemon.streams import Stream
-from pg_steadytext.daemon.wire import PROTOCOL, Request, vector_numbers, vector_texts
+from pg_steadytext.daemon.wire import PROTOCOL, Lane, Request, vector_numbers, vector_texts
 from pg_steadytext.engines.catalogue import Model
 from pg_steadytext.engines.constraints.compiled import compiled
-from pg_steadytext.engines.protocol import Completion, Generator, Prompt, Vectors
+from pg_steadytext.engines.protocol import Completion, Generator, Prompt, Ranking, Reranker, Vectors
 from pg_steadytext.engines.registry import EngineOptions, ModelRegistry
 from pg_steadytext.engines.remote import RemoteModels
 from pg_steadytext.engines.text import check_text
@@ -76,6 +78,21 @@ class Runtime:
         if model.name not in self._batchers:
             await self._load_batcher(model)
         return self._batchers[model.name]
+
+    async def scores(self, ranking: Ranking, params: dict[str, Any], lane: Lane) -> list[float]:
+        """One score a document, by the model that a request asks for: a rerank, a text or an embedding model."""
+        choice = read.model_choice(params)
+        if choice.remote:
+            reranker: Reranker = self.remote.reranker(choice.name or "")
+        else:
+            if choice.repo is not None:
+                model = self.registry.catalogue.find_file(choice.repo, choice.filename or "")
+            else:
+                model = self.registry.ranking_model(choice.name)
+            if model.kind == "embedding":
+                return await closeness(await self.batcher({"model": model.name}), ranking, lane)
+            reranker = await self.in_thread(self.registry.reranker, model)
+        return await self.generation.work(reranker, lane, partial(reranker.rerank, ranking))
 
     async def _load_batcher(self, model: Model) -> None:
         embedder = await self.in_thread(self.registry.embedder, model)
@@ -167,24 +184,6 @@ async def embed_batch(runtime: Runtime, request: Request) -> object:
     }
 
 
-async def rerank(runtime: Runtime, request: Request) -> object:
-    """Documents with their scores in [0, 1], best first, ties in input order."""
-    query = check_text(request.params.get("query"), "query")
-    given = request.params.get("documents")
-    documents = (
-        [check_text(given, "document")]
-        if isinstance(given, str)
-        else read.texts(request.params, "documents", what="document")
-    )
-    batcher = await runtime.batcher({})
-    vectors = (await batcher.embed([query, *documents], request.lane)).astype(np.float64)
-    scores = [min(1.0, max(0.0, (1.0 + float((vectors[0] * row).sum())) / 2.0)) for row in vectors[1:]]
-    order = sorted(range(len(documents)), key=lambda index: -scores[index])
-    if request.params.get("return_scores", True) is False:
-        return [documents[index] for index in order]
-    return [[documents[index], scores[index]] for index in order]
-
-
 async def ping(_runtime: Runtime, _request: Request) -> object:
     """Answer at once."""
     return "pong"
@@ -208,7 +207,8 @@ async def status(runtime: Runtime, _request: Request) -> object:
         "protocol": PROTOCOL,
         "pid": os.getpid(),
         "uptime_s": round(time.monotonic() - runtime.started, 3),
-        **{f"default_{kind}_model": catalogue.defaults.get(kind) for kind in ("generation", "embedding", "rerank")},
+        **{f"default_{kind}_model": catalogue.defaults.get(kind) for kind in ("generation", "embedding")},
+        "default_rerank_model": runtime.registry.ranking_model(None).name,
         "models_loaded": [entry["name"] for entry in runtime.registry.describe() if entry["loaded"]],
         "threads": len(os.sched_getaffinity(0)),
     }
@@ -219,6 +219,7 @@ HANDLERS: dict[str, Handler] = {
     "embed": embed,
     "embed_batch": embed_batch,
     "rerank": rerank,
+    "rerank_batch": rerank_batch,
     "ping": ping,
     "models": models,
     "stats": stats,

@@ -23,12 +23,12 @@ class ContextPool:
 
     def __init__(self, make: Callable[[int], ChatContext], *, slots: int, threads: int) -> None:
         self._make = make
-        self._slots = slots
+        self.slots = slots
         self.wide_threads = threads
         self.pace = Pace()
         self._narrow_threads = max(1, threads // slots)
         self._free = threading.Condition()
-        self._working = 0
+        self._working = self._waiting = 0
         self._wide: ChatContext | None = None
         self._narrow: list[ChatContext] = []
 
@@ -37,13 +37,37 @@ class ContextPool:
         """Whether no more than one context is at work."""
         return self._working <= 1
 
+    @property
+    def crowded(self) -> bool:
+        """Whether a request waits for a context."""
+        return self._waiting > 0
+
     @contextmanager
-    def take(self) -> Iterator[ChatContext]:
-        """A context for one request; waits while all slots are at work."""
+    def take(self, *, wide: bool = True) -> Iterator[ChatContext]:
+        """A context for one request; waits while all slots are at work. `wide` allows the one with all threads."""
         with self._free:
-            self._free.wait_for(lambda: self._working < self._slots)
-            wide = self._working == 0 and self.pace.wide_pays()
+            self._waiting += 1
+            self._free.wait_for(lambda: self._working < self.slots)
+            self._waiting -= 1
+            wide = wide and self._working == 0 and self.pace.wide_pays()
             self._working += 1
+        with self._lend(wide) as context:
+            yield context
+
+    @contextmanager
+    def spare(self) -> Iterator[ChatContext | None]:
+        """A narrow context that nobody else needs now, or None."""
+        with self._free:
+            there = self._working < self.slots and not self._waiting
+            self._working += there
+        if not there:
+            yield None
+            return
+        with self._lend(False) as context:
+            yield context
+
+    @contextmanager
+    def _lend(self, wide: bool) -> Iterator[ChatContext]:
         context: ChatContext | None = None
         try:
             context = self._obtain(wide)

@@ -70,6 +70,38 @@ class Generator(Protocol):
         ...
 
 
+Stop = Callable[[], bool]
+"""Asked now and then while a model works; True stops it."""
+
+TASK = "Given a web search query, retrieve relevant passages that answer the query"
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Documents to be judged by how well they answer a query; `task` says what answering means."""
+
+    query: str
+    documents: tuple[str, ...]
+    task: str = TASK
+
+
+@runtime_checkable
+class Reranker(Protocol):
+    """A loaded model that judges documents; a document's score depends on the query, the task and itself alone."""
+
+    name: str
+    digest: str
+    slots: int
+
+    def rerank(self, ranking: Ranking, stop: Stop) -> list[float]:
+        """One score in [0, 1] a document, in input order. Raises Cancelled, TextTooLong, ModelFailed."""
+        ...
+
+    def close(self) -> None:
+        """Free the model."""
+        ...
+
+
 @runtime_checkable
 class Embedder(Protocol):
     """A loaded embedding model: texts in, unit vectors out, bit-equal alone or in any batch."""
