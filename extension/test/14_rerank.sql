@@ -35,8 +35,9 @@ SELECT results_eq(format('SELECT * FROM steadytext_rerank(''trees in a forest'',
     'SELECT document, score FROM judged ORDER BY place', 'the seed has no say');
 SELECT is(steadytext_config_set('default_rerank_model', 'smollm2-135m-instruct')::text, '', 'a text model can be the default');
 SELECT results_eq(format('SELECT * FROM steadytext_rerank_top_k(''trees in a forest'', %L, 2)', :'docs'), 'SELECT document, score FROM judged WHERE place < 3 ORDER BY place', 'and then it ranks');
+SELECT steadytext_rerank_async('trees', ARRAY['oaks']) AS queued \gset
 SELECT is(params -> 'request' ->> 'model', 'smollm2-135m-instruct', 'a queued request carries its model')
-FROM steadytext_queue WHERE request_id = steadytext_rerank_async('trees', ARRAY['oaks']);
+FROM steadytext_queue WHERE request_id = :'queued';
 
 SELECT throws_ok($$SELECT steadytext_config_set('default_rerank_model', 'nobody')$$, 'P0002', 'default_rerank_model: there is no rerank model "nobody"');
 SELECT throws_ok($$SELECT * FROM steadytext_rerank('q', ARRAY['a'], model => 'nobody')$$, 'P0002', 'there is no rerank model "nobody"');
