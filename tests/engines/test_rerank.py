@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from xllamacpp import xllamacpp
@@ -68,7 +69,7 @@ def encoder(encoder_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Cro
 def test_a_score_is_the_share_of_yes_among_the_models_answers(judge: LogitsReranker, engines: Engines) -> None:
     (score,) = scores(judge, DOCUMENTS[0])
     request = judge._prompt(Ranking(QUERY, DOCUMENTS), DOCUMENTS[0])
-    answers: list[dict] = []
+    answers: list[dict[str, Any]] = []
     with engines.generator().pool.take() as context:
         context.server.handle_chat_completions(
             {**request, "max_tokens": 1, "logprobs": True, "top_logprobs": 2000, "cache_prompt": False}, answers.append
@@ -109,7 +110,8 @@ def test_models_made_for_it_are_asked_in_their_own_template(engines: Engines) ->
     assert prompt == f"{OWN[0]}<Instruct>: t\n<Query>: q\n<Document>: d{OWN[1]}"
     found = scores(judge, *DOCUMENTS[:3])
     assert (
-        found == scores(judge, *DOCUMENTS[2::-1])[::-1] != scores(LogitsReranker(engines.generator()), *DOCUMENTS[:3])
+        found == scores(judge, *DOCUMENTS[2::-1])[::-1]
+    assert found != scores(LogitsReranker(engines.generator()), *DOCUMENTS[:3])
     )
 
 
@@ -173,6 +175,21 @@ def test_a_remote_server_ranks_by_one_call(remote: RemoteModels, encoder: CrossE
         scores(remote.reranker("nowhere:tiny"), "a")
     with pytest.raises((InvalidArgument, ModelFailed, TextTooLong)):
         scores(remote.reranker("right:tiny"), "word " * 30)
+
+
+def test_what_stands_before_the_document_is_read_once(engines: Engines) -> None:
+    generator = engines.generator(slots=1)
+    for own in (True, False):
+        judge = LogitsReranker(generator, own_template=own)
+        scores(judge, *DOCUMENTS[:2])
+        with generator.pool.take(wide=False) as context:
+            server = context.server
+            handle = server.handle_completions if own else server.handle_chat_completions
+            answers: list[dict[str, Any]] = []
+            request = judge._prompt(Ranking(QUERY, DOCUMENTS), "Something else.")
+            handle({**request, "max_tokens": 0, "cache_prompt": True}, answers.append)
+        read = answers[-1]["timings"]
+        assert read["cache_n"] > 2 * read["prompt_n"] > 0
 
 
 def test_a_text_model_without_words_for_yes_and_no_cannot_rank(

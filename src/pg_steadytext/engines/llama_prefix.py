@@ -77,7 +77,7 @@ class Prefix:
         asking(self._server, request)({**request, "max_tokens": 0, "cache_prompt": not fresh}, answers.append)
         if "error" in answers[0]:
             raise RequestFailed(answers[0]["error"])
-        return int(answers[0].get("timings", {}).get("cache_n", 0))
+        return int(answers[0]["timings"]["cache_n"])
 
 
 def asking(server: xllamacpp.Server, request: Request) -> Callable[[Request, Callable[[Request], Any]], Any]:

@@ -55,7 +55,8 @@ class LogitsReranker:
 
     def rerank(self, ranking: Ranking, stop: Stop) -> list[float]:
         """One score in [0, 1] a document, in input order. Raises Cancelled, TextTooLong, ModelFailed."""
-        run = _Run(self, ranking, self._request, self._score, stop)
+        probe = Probe(self._prompt(ranking, "."), self._prompt(ranking, "a"))
+        run = _Run(self.name, ranking, probe, self._request, self._score, stop)
         pool = self._generator.pool
         helpers = min(pool.slots, pool.wide_threads, -(-run.left // DOCUMENTS_A_CONTEXT)) - 1
         with ThreadPoolExecutor(max(helpers, 1), thread_name_prefix=f"rerank-{self.name}") as threads:
@@ -105,18 +106,19 @@ class _Run:
 
     def __init__(
         self,
-        reranker: LogitsReranker,
+        model: str,
         ranking: Ranking,
+        probe: Probe,
         request: Callable[[Ranking, str], Request],
         score: Callable[[list[dict[str, Any]]], float],
         stop: Stop,
     ) -> None:
-        self._model = reranker.name
+        self._model = model
         self._ranking = ranking
         self._request = request
         self._score = score
         self._stop = stop
-        self._probe = Probe(request(ranking, "."), request(ranking, "a"))
+        self._probe = probe
         self._waiting = deque(dict.fromkeys(ranking.documents))
         self._found: dict[str, float | Exception] = {}
 
