@@ -109,10 +109,8 @@ def test_models_made_for_it_are_asked_in_their_own_template(engines: Engines) ->
     prompt = judge._prompt(Ranking("q", ("d",), "t"), "d")["prompt"]
     assert prompt == f"{OWN[0]}<Instruct>: t\n<Query>: q\n<Document>: d{OWN[1]}"
     found = scores(judge, *DOCUMENTS[:3])
-    assert (
-        found == scores(judge, *DOCUMENTS[2::-1])[::-1]
+    assert found == scores(judge, *DOCUMENTS[2::-1])[::-1]
     assert found != scores(LogitsReranker(engines.generator()), *DOCUMENTS[:3])
-    )
 
 
 def test_the_task_counts_for_a_text_model(judge: LogitsReranker, together: list[float]) -> None:
