@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,8 @@ QUERY = "What do cats eat?"
 DOCUMENTS = ["The bus stops at noon.", "Cats eat fish.", "Oaks are large.", "Cats eat fish."]
 
 
-def ranked(client: DaemonClient, **params: object) -> list[list[object]]:
-    found: list[list[object]] = client.call("rerank", {"query": QUERY, "documents": DOCUMENTS, **params})
+def ranked(client: DaemonClient, **params: object) -> list[Any]:
+    found: list[Any] = client.call("rerank", {"query": QUERY, "documents": DOCUMENTS, **params})
     return found
 
 
@@ -30,7 +31,7 @@ def test_without_a_model_the_default_ranks_by_its_embeddings(client: DaemonClien
 
 def test_a_text_model_ranks_alone_as_in_a_batch_of_queries(client: DaemonClient) -> None:
     found = ranked(client, model=GENERATION)
-    scores = {document: score for document, score in found}
+    scores = dict(found)
     assert sorted(document for document, _ in found) == sorted(DOCUMENTS)
     for document in DOCUMENTS:
         assert ranked(client, model=GENERATION, documents=[document]) == [[document, scores[document]]]
@@ -81,7 +82,7 @@ def test_a_cross_encoder_of_ones_own_ranks(
     with start_daemon(model_dir=folder).client() as client:
         found = ranked(client, model="tiny")
         assert found[0][1] > found[-1][1]
-        assert all(0 < float(str(score)) < 1 for _, score in found)
+        assert all(0 < score < 1 for _, score in found)
         assert ranked(client, model="tiny", documents=[found[0][0]]) == [found[0]]
         with pytest.raises(TextTooLong, match=r"documents\[1\] .* holds 64"):
             ranked(client, model="tiny", documents=["word " * 30])

@@ -258,10 +258,8 @@ def test_every_sample_schema_has_a_grammar(number: int) -> None:
 
 
 def test_a_metaschema_is_never_fetched() -> None:
-    for place in ({}, {"allOf": []}):
-        schema = {"$schema": "http://127.0.0.1:9/meta.json", "type": "object", **place}
-        with pytest.raises(InvalidArgument, match=r'keyword "\$schema" at # is not supported'):
-            compiled(constraints.schema(schema))
+    with pytest.raises(InvalidArgument, match=r'keyword "\$schema" at # is not supported'):
+        compiled(constraints.schema({"$schema": "http://127.0.0.1:9/meta.json", "type": "object"}))
     nested = {"type": "object", "properties": {"a": {"$schema": "http://127.0.0.1:9/meta.json"}}}
     with pytest.raises(InvalidArgument, match=r'"\$schema" at #/properties/a'):
         compiled(constraints.schema(nested))

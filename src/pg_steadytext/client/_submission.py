@@ -70,6 +70,8 @@ class RerankOptions(QueueOptions, total=False):
 
     task: str
     seed: int
+    model: str | None
+    unsafe_mode: bool
 
 
 class GenerateBatchOptions(BatchOptions, total=False):
@@ -93,6 +95,8 @@ class RerankBatchOptions(BatchOptions, total=False):
 
     task: str
     seed: int
+    model: str | None
+    unsafe_mode: bool
 
 
 @dataclass(frozen=True, slots=True)
