@@ -89,6 +89,12 @@ def test_scores_are_bit_equal_alone_and_in_any_order(judge: LogitsReranker, toge
     assert scores(judge, *(DOCUMENTS[place] for place in order)) == [together[place] for place in order]
 
 
+def test_a_document_asked_for_again_at_once_scores_the_same_bits(engines: Engines, together: list[float]) -> None:
+    judge = LogitsReranker(engines.generator(slots=1))
+    for place, document in enumerate(DOCUMENTS):
+        assert [scores(judge, document) for _ in range(3)] == [[together[place]]] * 3
+
+
 def test_scores_are_bit_equal_under_load_and_on_one_thread(engines: Engines, together: list[float]) -> None:
     judge = LogitsReranker(engines.generator())
     generator = engines.generator()
