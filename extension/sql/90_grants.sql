@@ -15,7 +15,8 @@ BEGIN
     LOOP
         EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', member.signature);
         audience := CASE
-            WHEN member.proname IN ('_steadytext_generate_stream') THEN 'steadytext_user'
+            WHEN member.proname IN ('_steadytext_generate_stream', '_steadytext_generate_hit', '_steadytext_embed_hit')
+                THEN 'steadytext_user'
             WHEN member.proname IN ('_steadytext_cache_unfolded', '_steadytext_frecency', '_steadytext_cache_fold',
                                     'steadytext_models_sync') THEN 'steadytext_admin'
             WHEN member.proname IN ('_steadytext_worker_register', '_steadytext_worker_renew', '_steadytext_worker_leave',
