@@ -26,6 +26,7 @@ from pg_steadytext.errors import (
     ModelFailed,
     SteadyTextError,
 )
+from pg_steadytext.heartbeat import heartbeat
 
 STREAMS = ("generate_stream", "generate_iter")
 OUTSIDE_METRICS = "unknown"
@@ -287,4 +288,5 @@ def _why_cancelled(error: asyncio.CancelledError) -> SteadyTextError:
 
 async def run(options: DaemonOptions) -> None:
     """Run a daemon until it is told to stop."""
-    await Daemon(options).serve()
+    async with heartbeat():
+        await Daemon(options).serve()
