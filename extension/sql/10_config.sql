@@ -129,7 +129,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     FROM @extschema@.steadytext_models m WHERE m.name = model AND m.digest IS NOT NULL
 $$;
 
--- The canonical parameters of steadytext_generate('…') and steadytext_embed('…'), as their full paths build them.
+-- The canonical parameters of steadytext_generate('...') and steadytext_embed('...'), as their full paths build them.
 CREATE FUNCTION @extschema@._steadytext_default_params(op text, model text, max_tokens integer) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT (jsonb_build_object('op', op, 'model', m.name, 'digest', m.digest) || CASE op

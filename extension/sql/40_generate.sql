@@ -26,7 +26,7 @@ BEGIN
         PERFORM @extschema@._steadytext_raise('22023', 'max_tokens must be at least 1');
     ELSIF max_tokens > settings.max_tokens_limit THEN
         PERFORM @extschema@._steadytext_raise('22023', format('max_tokens exceeds system limit of %s', settings.max_tokens_limit),
-            'An administrator raises it with steadytext_config_set(''max_tokens_limit'', …).');
+            'An administrator raises it with steadytext_config_set(''max_tokens_limit'', ...).');
     ELSIF seed < 0 THEN
         PERFORM @extschema@._steadytext_raise('22023', 'seed must be non-negative');
     ELSIF eos_string = '' THEN
@@ -261,7 +261,7 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
     SELECT s.piece FROM streamed s WHERE s.piece IS NOT NULL
 $$;
 
--- STABLE and without a SET of its own, so that the planner inlines it: then FROM steadytext_generate_stream(…) too
+-- STABLE and without a SET of its own, so that the planner inlines it: then FROM steadytext_generate_stream(...) too
 -- hands out its pieces one by one. What it calls is VOLATILE and checks everything.
 CREATE FUNCTION @extschema@.steadytext_generate_stream(
     prompt text, max_tokens integer DEFAULT NULL, use_cache boolean DEFAULT true, seed integer DEFAULT 42,

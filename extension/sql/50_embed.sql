@@ -1,4 +1,4 @@
--- Embeddings. STABLE, so that ORDER BY embedding <=> steadytext_embed('…') LIMIT k is an index scan; what has a side
+-- Embeddings. STABLE, so that ORDER BY embedding <=> steadytext_embed('...') LIMIT k is an index scan; what has a side
 -- effect is a VOLATILE function that these call.
 
 CREATE FUNCTION @extschema@._steadytext_embed_prepare(

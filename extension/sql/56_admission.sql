@@ -119,7 +119,7 @@ BEGIN
     BEGIN
         PERFORM pg_advisory_xact_lock(20259, key);
     EXCEPTION WHEN lock_not_available THEN
-        -- only SET CONSTRAINTS … IMMEDIATE makes a transaction hold the lock for longer than its commit takes
+        -- only SET CONSTRAINTS ... IMMEDIATE makes a transaction hold the lock for longer than its commit takes
         PERFORM @extschema@._steadytext_raise('53400', 'another transaction keeps the queue''s limits locked', 'Try again.');
     END;
     UPDATE @extschema@._steadytext_queue_depth d SET active = d.active + greatest(0, d.id_mark - first_id + 1)
