@@ -30,6 +30,7 @@ BEGIN
                 OR member.name IN ('semantic_search', 'check_async', 'get_result', 'get_async_result', 'check_async_batch',
                                    'cancel_async', 'batch_status', 'check_rate_limit')
                 OR member.name LIKE 'prompt\_%' OR member.name LIKE 'index\_%'
+                OR member.name LIKE 'summarize%' OR member.name IN ('agg', 'extract_facts', 'deduplicate_facts')
                 THEN 'steadytext_user'
             ELSE 'steadytext_admin' END;
         IF audience IS NOT NULL THEN
