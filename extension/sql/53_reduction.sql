@@ -19,11 +19,11 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     wanted text := task ->> 'instruction';
 BEGIN
-    RETURN CASE WHEN is_raw THEN E'Texts:\n' WHEN wanted IS NULL THEN E'Summaries:\n' ELSE E'Notes:\n' END || body || E'\n\n'
-        || CASE WHEN wanted IS NULL AND is_raw THEN 'Summarize these texts in one or two sentences.'
-                WHEN wanted IS NULL THEN 'Summarize all of this in one or two sentences.'
-                WHEN is_top THEN wanted
-                ELSE 'Note briefly what matters here for this task: ' || wanted END;
+    RETURN CASE
+        WHEN wanted IS NULL THEN format(E'Summarize the following %s in one or two sentences:\n\n%s',
+            CASE WHEN is_raw THEN 'texts' ELSE 'summaries' END, body)
+        ELSE format(E'%s:\n%s\n\n%s', CASE WHEN is_raw THEN 'Texts' ELSE 'Notes' END, body,
+            CASE WHEN is_top THEN '' ELSE 'Note briefly what matters here for this task: ' END || wanted) END;
 END
 $$;
 

@@ -57,12 +57,12 @@ CREATE FUNCTION @extschema@._steadytext_state_add(state jsonb, value text, metad
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
-    room integer := state ->> 'room';
+    room integer := (state ->> 'room')::integer;
     pending text := state ->> 'pending';
     context jsonb := metadata - '{model,unsafe_mode,max_tokens,max_facts,preserve_samples}'::text[];
     line text := value;
     levels text[];
-    head text;
+    longest integer;
 BEGIN
     IF metadata IS DISTINCT FROM state -> 'metadata' THEN
         IF task IS DISTINCT FROM state -> 'task' THEN
@@ -86,6 +86,8 @@ BEGIN
     ELSIF octet_length(pending) + 1 + octet_length(line) <= room THEN
         pending := pending || E'\n' || line;
     ELSE
+        SELECT s.max_prompt_chars INTO longest FROM @extschema@._steadytext_settings s;
+        PERFORM @extschema@._steadytext_check_text('text', value, longest);
         levels := ARRAY(SELECT l.value FROM jsonb_array_elements_text(state -> 'levels') WITH ORDINALITY l ORDER BY l.ordinality);
         LOOP
             IF pending <> '' THEN
@@ -158,13 +160,13 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     task jsonb := state -> 'task';
-    room integer := state ->> 'room';
+    room integer := (state ->> 'room')::integer;
     parts jsonb := @extschema@._steadytext_state_parts(state);
-    levels text[] := '{}';
+    levels text[] := '{}'::text[];
     part jsonb;
     reached record;
 BEGIN
-    IF parts = '[]' THEN
+    IF state IS NULL OR parts = '[]' THEN
         RETURN NULL;
     ELSIF jsonb_array_length(parts) = 1 THEN
         reached := @extschema@._steadytext_levels_top(task, room, parts -> 0 ->> 'pending', ARRAY(

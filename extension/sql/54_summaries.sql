@@ -54,9 +54,9 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 #variable_conflict use_variable
 DECLARE
     task jsonb := state -> 'task';
-    room integer := state ->> 'room';
+    room integer := (state ->> 'room')::integer;
     part jsonb;
-    sealed jsonb := '[]';
+    sealed jsonb := '[]'::jsonb;
 BEGIN
     FOR part IN SELECT p.value FROM jsonb_array_elements(@extschema@._steadytext_state_parts(state)) p LOOP
         sealed := sealed || jsonb_build_object(

@@ -18,12 +18,12 @@ BEGIN
     END IF;
     longest := greatest(20, least(160, settings.max_tokens_limit / max_facts - 8));
     answer := @extschema@._steadytext_structured(
-        E'Text:\n' || input_text || E'\n\nList the facts that this text states, each as one short sentence.', 'schema',
+        format(E'Extract the facts of the following text as a list of complete sentences.\n\nText: %s\n\nFacts:', input_text), 'schema',
         jsonb_build_object('type', 'object', 'required', '["facts"]'::jsonb, 'additionalProperties', false,
             'properties', jsonb_build_object('facts', jsonb_build_object(
                 'type', 'array', 'maxItems', max_facts, 'items', jsonb_build_object(
                     'type', 'string', 'minLength', 1, 'maxLength', longest)))),
-        least(settings.max_tokens_limit, max_facts * (longest + 8) + 16), true, 42, false, NULL);
+        least(settings.max_tokens_limit, max_facts * (longest + 8) + 16), true, 42, false, NULL)::jsonb;
     RETURN jsonb_build_object('facts', (
         SELECT coalesce(jsonb_agg(f.fact ORDER BY f.place), '[]')
         FROM (SELECT btrim(e.value) AS fact, min(e.ordinality) AS place
