@@ -21,11 +21,14 @@ $$;
 CREATE FUNCTION @extschema@._steadytext_state_check(name text, state jsonb) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF coalesce(jsonb_typeof(state -> 'task') <> 'object' OR state ->> 'room' !~ '^[1-9][0-9]{3,7}$'
+    IF coalesce(jsonb_typeof(state #> '{task,unsafe_mode}') <> 'boolean'
+        OR coalesce(state #>> '{task,max_tokens}', '1') !~ '^[0-9]{1,9}$' OR state ->> 'room' !~ '^[1-9][0-9]{3,7}$'
         OR state ->> 'rows' !~ '^[0-9]{1,15}$' OR jsonb_typeof(state -> 'pending') <> 'string'
         OR jsonb_typeof(state -> 'levels') <> 'array' OR jsonb_typeof(state -> 'parts') <> 'array'
         OR jsonb_path_exists(state, '$.levels[*] ? (@.type() != "string")')
-        OR jsonb_path_exists(state, '$.parts[*] ? (!(@.pending.type() == "string" && @.levels.type() == "array"))')
+        OR state -> 'parts' <> jsonb_path_query_array(state, '$.parts[*] ? (@.pending.type() == "string"
+            && @.levels.type() == "array" && @.context.type() == "object")')
+        OR jsonb_typeof(state -> 'context') NOT IN ('object', 'null')
         OR jsonb_path_exists(state, '$.parts[*].levels[*] ? (@.type() != "string")'), true) THEN
         PERFORM @extschema@._steadytext_raise('22023', name || ' is not a state of a summary',
             'The states are those of steadytext_summarize_partial, _accumulate and _combine.');

@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(52);
+SELECT plan(53);
 
 CREATE TEMP TABLE note (day integer, body text);
 INSERT INTO note VALUES (1, 'The server started.'), (1, NULL), (1, 'The disk is full.'), (2, 'The server stopped.'), (2, ' '), (3, NULL);
@@ -72,6 +72,7 @@ SELECT throws_ok($$SELECT steadytext_agg('x', NULL)$$, '22004', 'instruction can
 SELECT throws_ok($$SELECT steadytext_agg('x', repeat('long ', 250))$$, '22001', NULL, 'an instruction that fills the context');
 SELECT throws_ok($$SELECT steadytext_agg('x', 'task ' || g) FROM generate_series(1, 2) g$$, '22023', 'instruction must be the same for all rows of a group');
 SELECT throws_ok($$SELECT steadytext_summarize_finalize('{"room": "0000"}')$$, '22023', 'state is not a state of a summary');
+SELECT throws_ok(format('SELECT steadytext_summarize_combine(NULL, %L)', jsonb_set(state, '{parts,0}', '{}')), '22023', 'state2 is not a state of a summary') FROM daily WHERE day = 1;
 
 SELECT * FROM finish();
 ROLLBACK;
