@@ -70,7 +70,7 @@ brief = st.one_of(
     st.sampled_from(["", " ", "oak", "🌳" * 20]),
     st.text(st.characters(exclude_characters="\x00", codec="utf-8"), max_size=9),
 )
-field = st.sampled_from([None, "0000", [None], {}, "", 5, 10**18])
+field: st.SearchStrategy[Any] = st.sampled_from([None, "0000", [None], {}, "", 5, 10**18])
 part = st.fixed_dictionaries({"context": field, "pending": field, "levels": st.lists(field, max_size=2)})
 state = st.one_of(
     blob,
