@@ -12,8 +12,11 @@ CREATE TABLE @extschema@.steadytext_daemon_health (
     active_connections integer NOT NULL DEFAULT 0,
     total_requests bigint NOT NULL DEFAULT 0,
     error_count integer NOT NULL DEFAULT 0,
-    avg_response_time_ms integer
+    avg_response_time_ms integer,
+    model_loaded text[] GENERATED ALWAYS AS (models_loaded) STORED
 );
+
+COMMENT ON COLUMN @extschema@.steadytext_daemon_health.model_loaded IS 'models_loaded under the name that some dashboards ask for';
 
 -- Bring the catalogue to the daemon's: its models, and the digests of the weights it has.
 CREATE FUNCTION @extschema@.steadytext_models_sync() RETURNS integer

@@ -4,3 +4,6 @@ SELECT pg_catalog.set_config('pg_steadytext.functions_before', pg_catalog.array_
 FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
 WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'
   AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND e.extname = 'pg_steadytext';
+
+ALTER TABLE @extschema@.steadytext_daemon_health ADD COLUMN model_loaded text[] GENERATED ALWAYS AS (models_loaded) STORED;
+COMMENT ON COLUMN @extschema@.steadytext_daemon_health.model_loaded IS 'models_loaded under the name that some dashboards ask for';
