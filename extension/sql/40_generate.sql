@@ -14,6 +14,9 @@ DECLARE
 BEGIN
     SELECT s.* INTO settings FROM @extschema@._steadytext_settings s;
     PERFORM @extschema@._steadytext_check_text('Prompt', prompt, settings.max_prompt_chars);
+    IF settings.prompt_policy IS NOT NULL THEN
+        PERFORM @extschema@._steadytext_policy_check(ARRAY[prompt]);
+    END IF;
     IF num_nulls(use_cache, eos_string, unsafe_mode, thinking_mode, temperature) > 0 THEN
         PERFORM @extschema@._steadytext_raise('22004', concat(CASE
             WHEN use_cache IS NULL THEN 'use_cache' WHEN eos_string IS NULL THEN 'eos_string'

@@ -181,6 +181,7 @@ DECLARE
     plan record;
 BEGIN
     PERFORM @extschema@._steadytext_check_texts('prompts', prompts);
+    PERFORM @extschema@._steadytext_policy_check(prompts);
     plan := @extschema@._steadytext_generate_prepare(
         'prompt', max_tokens, use_cache, seed, '[EOS]', model, NULL, NULL, NULL, false, false, 0);
     RETURN @extschema@._steadytext_queue_push(

@@ -25,6 +25,7 @@ BEGIN
                                     '_steadytext_queue_fail', '_steadytext_queue_release', '_steadytext_queue_recover',
                                     '_steadytext_queue_next_due', '_steadytext_queue_lost') THEN 'steadytext_worker'
             WHEN member.proname LIKE '\_%' OR member.proname = 'steadytext_model_register' THEN NULL
+            WHEN member.name LIKE 'prompt\_pattern\_%' THEN 'steadytext_admin'
             WHEN member.name IN ('version', 'config_get', 'cache_stats', 'cache_key', 'health_check') THEN 'steadytext_reader'
             WHEN member.name LIKE 'generate%' OR member.name LIKE 'embed%' OR member.name LIKE 'rerank%'
                 OR member.name IN ('semantic_search', 'check_async', 'get_result', 'get_async_result', 'check_async_batch',

@@ -7,3 +7,10 @@ WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptyp
 
 ALTER TABLE @extschema@.steadytext_daemon_health ADD COLUMN model_loaded text[] GENERATED ALWAYS AS (models_loaded) STORED;
 COMMENT ON COLUMN @extschema@.steadytext_daemon_health.model_loaded IS 'models_loaded under the name that some dashboards ask for';
+
+ALTER TABLE @extschema@._steadytext_settings ADD COLUMN prompt_policy text;
+COMMENT ON COLUMN @extschema@._steadytext_settings.prompt_policy IS 'Null while it is off';
+COMMENT ON COLUMN @extschema@._steadytext_settings.generation_key IS
+    'The model part of a cache key''s canonical parameters; null where no answer may be given unseen';
+COMMENT ON COLUMN @extschema@._steadytext_settings.generation_params IS
+    'The cache key''s canonical parameters of a call that names none; null where no answer may be given unseen';
