@@ -18,6 +18,7 @@ BEGIN
             WHEN member.proname IN ('_steadytext_generate_stream', '_steadytext_generate_hit', '_steadytext_embed_hit')
                 THEN 'steadytext_user'
             WHEN member.proname IN ('_steadytext_cache_unfolded', '_steadytext_frecency', '_steadytext_cache_fold',
+                                    '_steadytext_cache_import',
                                     'steadytext_models_sync') THEN 'steadytext_admin'
             WHEN member.proname IN ('_steadytext_worker_register', '_steadytext_worker_renew', '_steadytext_worker_leave',
                                     '_steadytext_worker_sleep',
