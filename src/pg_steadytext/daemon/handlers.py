@@ -15,7 +15,7 @@ from pg_steadytext import __version__
 from pg_steadytext.daemon import params as read
 from pg_steadytext.daemon.embedding import EmbeddingBatcher
 from pg_steadytext.daemon.generation import GenerationScheduler
-from pg_steadytext.daemon.metrics import Metrics
+from pg_steadytext.daemon.metrics import Metrics, resident_memory
 from pg_steadytext.daemon.options import DaemonOptions
 from pg_steadytext.daemon.streams import Stream
 from pg_steadytext.daemon.wire import PROTOCOL, Request, vector_numbers, vector_texts
@@ -211,6 +211,8 @@ async def status(runtime: Runtime, _request: Request) -> object:
         **{f"default_{kind}_model": catalogue.defaults.get(kind) for kind in ("generation", "embedding", "rerank")},
         "models_loaded": [entry["name"] for entry in runtime.registry.describe() if entry["loaded"]],
         "threads": len(os.sched_getaffinity(0)),
+        "memory_mb": resident_memory() // 2**20,
+        "connections": runtime.metrics.count_connections(),
     }
 
 
