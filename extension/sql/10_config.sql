@@ -221,7 +221,7 @@ BEGIN
         END IF;
         PERFORM @extschema@._steadytext_raise('22023', format('%s must be true or false, not "%s"', wanted, left(raw, 100)));
     ELSIF known.kind = 'integer' THEN
-        IF raw !~ '^\s*[+-]?[0-9]{1,18}\s*$' THEN
+        IF raw !~ '^[[:space:]]*[+-]?[0-9]{1,18}[[:space:]]*$' THEN
             PERFORM @extschema@._steadytext_raise('22023', format('%s must be a whole number, not "%s"', wanted, left(raw, 100)));
         END IF;
         number := raw::numeric;

@@ -113,9 +113,9 @@ CREATE FUNCTION @extschema@._steadytext_policy_text(content text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF getdatabaseencoding() = 'UTF8' THEN
-        content := normalize(translate(content, U&'\00AD\200B\200C\200D\2060\FEFF', ''), NFKC);
+        content := normalize(translate(content, concat(chr(173), chr(8203), chr(8204), chr(8205), chr(8288), chr(65279)), ''), NFKC);
     END IF;
-    RETURN regexp_replace(content, '\s+', ' ', 'g');
+    RETURN regexp_replace(content, '[[:space:]]+', ' ', 'g');
 END
 $$;
 

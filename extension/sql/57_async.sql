@@ -231,7 +231,7 @@ BEGIN
     PERFORM @extschema@._steadytext_check_text(format('%s[%s]', name, bad.place), bad.content, bad.max_prompt_chars)
     FROM (SELECT t.place, t.content, s.max_prompt_chars
           FROM @extschema@._steadytext_settings s, unnest(texts) WITH ORDINALITY t (content, place)
-          WHERE t.content IS NULL OR octet_length(t.content) > s.max_prompt_chars OR t.content !~ '\S'
+          WHERE t.content IS NULL OR octet_length(t.content) > s.max_prompt_chars OR t.content !~ '[^[:space:]]'
           ORDER BY t.place) bad;
 END
 $$;
