@@ -12,7 +12,7 @@ from typing import Any
 from pg_steadytext.engines.constraints.answer import check_answer, check_combination
 from pg_steadytext.engines.constraints.compiled import compiled
 from pg_steadytext.engines.constraints.constraint import Constraint
-from pg_steadytext.engines.llama_choice import best, described, score_options
+from pg_steadytext.engines.llama_choice import Question, best, described, score_options
 from pg_steadytext.engines.llama_context import ChatContext
 from pg_steadytext.engines.llama_pool import ContextPool
 from pg_steadytext.engines.protocol import Completion, OnPiece, Prompt
@@ -55,9 +55,9 @@ class LlamaGenerator:
         if constraint is not None:
             request["grammar"] = compiled(constraint).grammar
         reader = _ChunkReader(self.name, on_piece)
-        with self._pool.take() as context:
+        with self._pool.take(prompt.prefix, crowd=prompt.crowd) as context:
             alone = self._pool.alone
-            context.complete(request, reader)
+            context.complete(request, reader, prefix=prompt.prefix)
             if alone and self._pool.alone:
                 self._pool.pace.record(
                     wide=context.threads == self._pool.wide_threads,
@@ -72,8 +72,9 @@ class LlamaGenerator:
     def _choose(self, request: dict[str, Any], prompt: Prompt, constraint: Constraint, on_piece: OnPiece) -> Completion:
         reader = _ChunkReader(self.name, on_piece)
         options = tuple(constraint.source)
-        with self._pool.take() as context:
-            scores = score_options(context, request, options, self._vocabulary, reader, on_piece)
+        with self._pool.take(prompt.prefix, crowd=prompt.crowd) as context:
+            ask = Question(context, request, prompt.prefix, reader, on_piece)
+            scores = score_options(ask, options, self._vocabulary, all_scores=prompt.logprobs)
         read = reader.completion()
         chosen = best(scores)
         completion = Completion(
@@ -93,7 +94,7 @@ class LlamaGenerator:
 
 def chat_request(prompt: Prompt) -> dict[str, Any]:
     """The body of a chat completion for `prompt`. Raises InvalidArgument."""
-    check_text(prompt.text, "prompt")
+    check_text(prompt.content, "prompt")
     if prompt.max_tokens < 1:
         raise InvalidArgument("max_tokens must be at least 1")
     if not 0 <= prompt.seed <= MAX_SEED:
@@ -101,7 +102,7 @@ def chat_request(prompt: Prompt) -> dict[str, Any]:
     if not 0 <= prompt.temperature <= 2:
         raise InvalidArgument(f"temperature must be between 0 and 2, not {prompt.temperature}")
     request: dict[str, Any] = {
-        "messages": [{"role": "user", "content": prompt.text}],
+        "messages": [{"role": "user", "content": prompt.content}],
         "max_tokens": prompt.max_tokens,
         "seed": prompt.seed,
         "temperature": prompt.temperature,

@@ -38,15 +38,18 @@ class ContextPool:
         return self._working <= 1
 
     @contextmanager
-    def take(self) -> Iterator[ChatContext]:
-        """A context for one request; waits while all slots are at work."""
+    def take(self, prefix: str = "", *, crowd: bool = False) -> Iterator[ChatContext]:
+        """A context for one request, if possible one that keeps its prefix; waits while all slots are at work.
+
+        A request out of a crowd never gets the wide context: it would not be alone for long.
+        """
         with self._free:
             self._free.wait_for(lambda: self._working < self._slots)
-            wide = self._working == 0 and self.pace.wide_pays()
+            wide = self._working == 0 and not crowd and self.pace.wide_pays()
             self._working += 1
         context: ChatContext | None = None
         try:
-            context = self._obtain(wide)
+            context = self._obtain(wide, prefix)
             yield context
         finally:
             with self._free:
@@ -55,15 +58,20 @@ class ContextPool:
                     self._narrow.append(context)
                 self._free.notify()
 
-    def _obtain(self, wide: bool) -> ChatContext:
+    def _obtain(self, wide: bool, prefix: str) -> ChatContext:
         if wide:
             if self._wide is None:
                 self._wide = self._make(self.wide_threads)
             return self._wide
         with self._free:
             if self._narrow:
-                return self._narrow.pop()
+                return self._narrow.pop(self._best(prefix))
         return self._make(self._narrow_threads)
+
+    def _best(self, prefix: str) -> int:
+        """The free context that keeps a prefix, else one that keeps none, else the one used last."""
+        kept = [context.prefix.text for context in self._narrow]
+        return next((kept.index(text) for text in (prefix, "") if text in kept), len(kept) - 1)
 
     def close(self) -> None:
         """Free the contexts that are not at work."""

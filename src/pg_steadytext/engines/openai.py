@@ -41,7 +41,7 @@ class OpenAiGenerator:
         check_text(prompt.text, "prompt")
         body: dict[str, Any] = {
             "model": self._model,
-            "messages": [{"role": "user", "content": prompt.text}],
+            "messages": [{"role": "user", "content": prompt.content}],
             "max_tokens": prompt.max_tokens,
             "seed": prompt.seed,
             "temperature": prompt.temperature,
