@@ -33,6 +33,7 @@ BEGIN
                                    'cancel_async', 'batch_status', 'check_rate_limit')
                 OR member.name LIKE 'prompt\_%' OR member.name LIKE 'index\_%'
                 OR member.name LIKE 'summarize%' OR member.name IN ('agg', 'extract_facts', 'deduplicate_facts')
+                OR member.name ~ '^(filter|classify|classify_scores|extract|score|similarity|translate|sentiment|mask)(_batch)?$'
                 THEN 'steadytext_user'
             ELSE 'steadytext_admin' END;
         IF audience IS NOT NULL THEN

@@ -15,6 +15,7 @@ from pg_steadytext import __version__
 from pg_steadytext.daemon import params as read
 from pg_steadytext.daemon.embedding import EmbeddingBatcher
 from pg_steadytext.daemon.generation import GenerationScheduler
+from pg_steadytext.daemon.generation_set import complete_set
 from pg_steadytext.daemon.metrics import Metrics, resident_memory
 from pg_steadytext.daemon.options import DaemonOptions
 from pg_steadytext.daemon.streams import Stream
@@ -108,6 +109,17 @@ async def generate(runtime: Runtime, request: Request) -> object:
     if prompt.logprobs:
         return {"text": completion.text, "logprobs": completion.logprobs}
     return completion.text
+
+
+async def generate_batch(runtime: Runtime, request: Request) -> object:
+    """One answer a text, in input order, each with its own error; what is wrong with all of them fails the request."""
+    common = read.options(request.params)
+    prompts = read.items(request.params, "prompts")
+    if common.constraint is not None:
+        await runtime.in_thread(compiled, common.constraint)
+    generator = await runtime.generator(request.params)
+    answers = await complete_set(runtime.generation, generator, common, prompts, request.lane)
+    return {"model": generator.name, "digest": generator.digest, "answers": answers}
 
 
 def described(generator: Generator, completion: Completion) -> dict[str, Any]:
@@ -218,6 +230,7 @@ async def status(runtime: Runtime, _request: Request) -> object:
 
 HANDLERS: dict[str, Handler] = {
     "generate": generate,
+    "generate_batch": generate_batch,
     "embed": embed,
     "embed_batch": embed_batch,
     "rerank": rerank,
