@@ -9,17 +9,17 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 #variable_conflict use_variable
 DECLARE
     plan record;
-    found text;
+    named text;
 BEGIN
     PERFORM @extschema@._steadytext_mask_check(kinds);
     IF kinds && '{name,address}' AND input_text ~ '\S' THEN
         plan := @extschema@._steadytext_mask_plan(kinds, use_cache, seed, model);
-        found := @extschema@._steadytext_operate_one(input_text, plan.params, plan.request, plan.cached, strict);
-        IF found IS NULL THEN
+        named := @extschema@._steadytext_operate_one(input_text, plan.params, plan.request, plan.cached, strict);
+        IF named IS NULL THEN
             RETURN NULL;
         END IF;
     END IF;
-    RETURN @extschema@._steadytext_mask_all(input_text, kinds, found::jsonb);
+    RETURN @extschema@._steadytext_mask_all(input_text, kinds, named::jsonb);
 END
 $$;
 
@@ -87,7 +87,7 @@ CREATE FUNCTION @extschema@._steadytext_mask_plan(
 $$;
 
 -- Everything that was asked for, in a fixed order, so that an address in an email is not a name first.
-CREATE FUNCTION @extschema@._steadytext_mask_all(value text, kinds text[], found jsonb) RETURNS text
+CREATE FUNCTION @extschema@._steadytext_mask_all(value text, kinds text[], named jsonb) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
@@ -105,7 +105,7 @@ BEGIN
         value := @extschema@._steadytext_mask_form(value, form.kind, form.pattern);
     END LOOP;
     FOR form IN SELECT w.kind, s.text FROM (VALUES ('address', 'postal_addresses'), ('name', 'names_of_people')) w (kind, plural),
-                LATERAL jsonb_array_elements_text(found -> w.plural) s (text)
+                LATERAL jsonb_array_elements_text(named -> w.plural) s (text)
                 WHERE w.kind = ANY (kinds) ORDER BY w.kind, length(s.text) DESC, s.text
     LOOP
         spoken := regexp_replace(form.text, '([^[:alnum:][:space:]])', '\\\1', 'g');
@@ -120,7 +120,7 @@ $$;
 -- Pieces between matches and matches alternate, so putting them together gives the text back but for what is masked.
 CREATE FUNCTION @extschema@._steadytext_mask_form(value text, kind text, pattern text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT string_agg(p.piece || coalesce(CASE WHEN @extschema@._steadytext_mask_holds(kind, p.match)
+    SELECT string_agg(p.piece || coalesce(CASE WHEN p.match IS NOT NULL AND @extschema@._steadytext_mask_holds(kind, p.match)
                                                THEN '[' || upper(kind) || ']' ELSE p.match END, ''), '' ORDER BY p.place)
     FROM ROWS FROM (regexp_split_to_table(value, '(?:' || pattern || ')'),
                     unnest(ARRAY(SELECT m[1] FROM regexp_matches(value, '(' || pattern || ')', 'g') m)))

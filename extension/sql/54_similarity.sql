@@ -1,7 +1,7 @@
 -- How alike two texts are: the cosine of their embeddings.
 
 CREATE FUNCTION @extschema@._steadytext_cosine(a vector, b vector) RETURNS double precision
-LANGUAGE sql STABLE
+LANGUAGE sql STABLE STRICT
 BEGIN ATOMIC
     SELECT greatest(-1.0::double precision, least(1.0::double precision, 1.0::double precision - (a <=> b)));
 END;

@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(90);
+SELECT plan(108);
 
 SELECT has_function('steadytext_' || name) FROM unnest(ARRAY['generate', 'generate_stream', 'embed', 'embed_batch',
     'semantic_search', 'daemon_start', 'daemon_stop', 'daemon_status', 'version', 'generate_async', 'embed_async',
@@ -11,7 +11,10 @@ SELECT has_function('steadytext_' || name) FROM unnest(ARRAY['generate', 'genera
     'index_list', 'index_drop', 'health_check', 'cleanup_job', 'monitoring_enable', 'pre_migration_check',
     'migrate', 'generate_json', 'generate_regex', 'generate_choice', 'generate_json_async', 'generate_regex_async',
     'generate_choice_async', 'summarize', 'summarize_partial', 'summarize_final', 'summarize_accumulate',
-    'summarize_combine', 'summarize_finalize', 'summarize_text', 'agg', 'extract_facts', 'deduplicate_facts']) name;
+    'summarize_combine', 'summarize_finalize', 'summarize_text', 'agg', 'extract_facts', 'deduplicate_facts',
+    'filter', 'filter_batch', 'classify', 'classify_batch',
+    'classify_scores', 'classify_scores_batch', 'extract', 'extract_batch', 'score', 'score_batch', 'similarity',
+    'similarity_batch', 'translate', 'translate_batch', 'sentiment', 'sentiment_batch', 'mask', 'mask_batch']) name;
 SELECT is_empty($$SELECT proname FROM pg_proc WHERE proname ~ '^(steadytext|st)_' AND prokind = 'a' AND proparallel <> 'u'$$,
     'no aggregate that asks the model runs in parts');
 SELECT has_table(name) FROM unnest(ARRAY['steadytext_cache', 'steadytext_config', 'steadytext_models',
