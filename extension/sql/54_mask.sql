@@ -54,7 +54,7 @@ CREATE FUNCTION @extschema@._steadytext_mask_check(kinds text[]) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
-    known constant text[] := '{email,phone,iban,card,ip,name,address}';
+    known constant text[] := ARRAY['email', 'phone', 'iban', 'card', 'ip', 'name', 'address'];
     wrong text;
 BEGIN
     IF kinds IS NULL OR array_position(kinds, NULL) IS NOT NULL THEN

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,10 +24,12 @@ def keep_going(_piece: str) -> bool:
     return False
 
 
-def choose(generator: LlamaGenerator, text: str, prefix: str = SHARED, **options: bool) -> Completion:
+def choose(
+    generator: LlamaGenerator, text: str, prefix: str = SHARED, *, logprobs: bool = True, crowd: bool = False
+) -> Completion:
     """The likelihoods of the choices."""
-    prompt = Prompt(text + "\nAnswer:", prefix=prefix, constraint=CHOICE, logprobs=True, max_tokens=8)
-    return generator.generate(replace(prompt, **options), keep_going)
+    prompt = Prompt(text + "\nAnswer:", prefix=prefix, constraint=CHOICE, logprobs=logprobs, max_tokens=8, crowd=crowd)
+    return generator.generate(prompt, keep_going)
 
 
 def test_likelihoods_do_not_depend_on_what_was_kept(engines: Engines) -> None:

@@ -41,8 +41,8 @@ ROW_WISE = {
 }
 SET_WISE = {
     "filter": "steadytext_filter_batch('Is the customer unhappy?', %(texts)s{options})",
-    "classify": "steadytext_classify_batch(%(texts)s, ARRAY['delivery', 'payment of the bill', 'delivery, late', 'praise']"
-    "{options})",
+    "classify": "steadytext_classify_batch(%(texts)s,"
+    " ARRAY['delivery', 'payment of the bill', 'delivery, late', 'praise']{options})",
     "score": "steadytext_score_batch('about food', %(texts)s{options})",
     "extract": "steadytext_extract_batch(%(texts)s, %(schema)s{options})",
     "sentiment": "steadytext_sentiment_batch(%(texts)s{options})",
@@ -128,9 +128,12 @@ def busy(port: int) -> float:
     reply = ask(port, "stats")
     assert reply is not None
     found = reply["result"]
-    return sum(
-        value for name in ("steadytext_generation_slots_busy", "steadytext_generation_queue")
-        for value in found.get(name, {}).values()
+    return float(
+        sum(
+            value
+            for name in ("steadytext_generation_slots_busy", "steadytext_generation_queue")
+            for value in found.get(name, {}).values()
+        )
     )
 
 

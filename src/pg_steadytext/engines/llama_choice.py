@@ -82,7 +82,7 @@ def score_options(
 
 
 def _read(ask: Question) -> dict[int, float] | None:
-    """Read the prompt; the log probabilities of the likeliest first tokens by their numbers, None where it was stopped."""
+    """Read the prompt; the log probabilities of the likeliest first tokens by number, None where it was stopped."""
     stopped = False
     first: dict[int, float] = {}
 
