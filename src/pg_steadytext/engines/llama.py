@@ -33,6 +33,7 @@ class LlamaGenerator:
         self.digest = digest
         self.context_length = context
         self.slots = slots
+        self.useful_slots = min(slots, threads)
         self._path = path
         self._socket_dir = socket_dir
         self._vocabulary = Vocabulary(path)

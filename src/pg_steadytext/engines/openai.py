@@ -32,7 +32,7 @@ class OpenAiGenerator:
 
     def __init__(self, name: str, client: httpx2.Client, *, slots: int) -> None:
         self.name = name
-        self.slots = slots
+        self.slots = self.useful_slots = slots
         self._model = name.partition(":")[2]
         self._client = client
 

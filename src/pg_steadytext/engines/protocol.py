@@ -63,12 +63,13 @@ class Completion:
 
 @runtime_checkable
 class Generator(Protocol):
-    """A loaded text model."""
+    """A loaded text model; `useful_slots` at work at once is as fast as it gets."""
 
     name: str
     digest: str
     context_length: int
     slots: int
+    useful_slots: int
 
     def generate(self, prompt: Prompt, on_piece: OnPiece) -> Completion:
         """Run one completion. Raises Cancelled once `on_piece` returned True, TextTooLong, ModelFailed."""
