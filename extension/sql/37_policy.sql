@@ -151,5 +151,21 @@ BEGIN
 END
 $$;
 
+-- The same for one text among others: what "reject" has against it, or null.
+CREATE FUNCTION @extschema@._steadytext_policy_problem(content text) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    refusal text;
+    advice text;
+BEGIN
+    PERFORM @extschema@._steadytext_policy_check(ARRAY[content]);
+    RETURN NULL;
+EXCEPTION
+    WHEN insufficient_privilege THEN
+        GET STACKED DIAGNOSTICS refusal = MESSAGE_TEXT, advice = PG_EXCEPTION_HINT;
+        RETURN jsonb_build_object('code', '42501', 'error', refusal, 'hint', advice);
+END
+$$;
+
 -- What the settings are kept by has learnt of the policy in this version.
 UPDATE @extschema@.steadytext_config SET value = value WHERE false;

@@ -10,7 +10,7 @@ BEGIN
     IF octet_length(value) > max_chars AND length(value) > max_chars THEN
         RETURN jsonb_build_object('code', '22001', 'error', format(
             '%s of %s characters is longer than max_prompt_chars allows, %s', name, length(value), max_chars));
-    ELSIF value !~ '\S' THEN
+    ELSIF value !~ '[^[:space:]]' THEN
         RETURN jsonb_build_object('code', '22023', 'error', name || ' cannot be empty');
     END IF;
     RETURN NULL;
@@ -21,7 +21,7 @@ $$;
 CREATE FUNCTION @extschema@._steadytext_text_trimmed(value text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN regexp_replace(value, '^\s+|\s+$', '', 'g');
+    RETURN regexp_replace(value, '^[[:space:]]+|[[:space:]]+$', '', 'g');
 END
 $$;
 
@@ -61,8 +61,9 @@ BEGIN
     ELSIF input_text IS NULL THEN
         RETURN NULL;
     END IF;
-    SELECT @extschema@._steadytext_text_problem(input_text, s.max_prompt_chars) INTO problem
-    FROM @extschema@._steadytext_settings s;
+    SELECT coalesce(@extschema@._steadytext_text_problem(input_text, s.max_prompt_chars),
+                    CASE WHEN s.prompt_policy IS NOT NULL THEN @extschema@._steadytext_policy_problem(input_text) END)
+    INTO problem FROM @extschema@._steadytext_settings s;
     IF problem IS NULL THEN
         input_text := @extschema@._steadytext_text_trimmed(input_text);
         IF cached THEN
@@ -108,8 +109,10 @@ BEGIN
         PERFORM @extschema@._steadytext_raise('22004',
             CASE WHEN texts IS NULL THEN 'texts' ELSE 'strict' END || ' cannot be null');
     END IF;
-    SELECT array_agg(@extschema@._steadytext_text_problem(t.content, s.max_prompt_chars) ORDER BY t.place) INTO problems
-    FROM @extschema@._steadytext_settings s, unnest(texts) WITH ORDINALITY t (content, place);
+    SELECT array_agg(coalesce(
+        @extschema@._steadytext_text_problem(t.content, s.max_prompt_chars),
+        CASE WHEN s.prompt_policy IS NOT NULL THEN @extschema@._steadytext_policy_problem(t.content) END) ORDER BY t.place)
+    INTO problems FROM @extschema@._steadytext_settings s, unnest(texts) WITH ORDINALITY t (content, place);
     PERFORM @extschema@._steadytext_first_problem(problems, strict);
     texts := ARRAY(SELECT CASE WHEN t.problem IS NULL THEN @extschema@._steadytext_text_trimmed(t.content) END
                    FROM ROWS FROM (unnest(texts), unnest(problems)) WITH ORDINALITY t (content, problem, place)

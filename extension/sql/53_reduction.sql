@@ -87,7 +87,7 @@ BEGIN
     IF head = value THEN
         RETURN head;
     END IF;
-    word := substring(right(head, 100), '^.*\s');
+    word := substring(right(head, 100), '^.*[[:space:]]');
     RETURN CASE WHEN word IS NULL OR length(head) <= 200 THEN head
                 ELSE left(head, length(head) - length(right(head, 100)) + length(word)) END;
 END

@@ -12,7 +12,7 @@ DECLARE
     named text;
 BEGIN
     PERFORM @extschema@._steadytext_mask_check(kinds);
-    IF kinds && '{name,address}' AND input_text ~ '\S' THEN
+    IF kinds && '{name,address}' AND input_text ~ '[^[:space:]]' THEN
         plan := @extschema@._steadytext_mask_plan(kinds, use_cache, seed, model);
         named := @extschema@._steadytext_operate_one(input_text, plan.params, plan.request, plan.cached, strict);
         IF named IS NULL THEN
@@ -45,7 +45,7 @@ BEGIN
     SELECT o.place, CASE WHEN o.error IS NULL THEN
                @extschema@._steadytext_mask_all(texts[o.place], kinds, o.answer::jsonb) END, o.error
     FROM @extschema@._steadytext_operate(
-        ARRAY(SELECT CASE WHEN t.content ~ '\S' THEN t.content END FROM unnest(texts) WITH ORDINALITY t (content, place)
+        ARRAY(SELECT CASE WHEN t.content ~ '[^[:space:]]' THEN t.content END FROM unnest(texts) WITH ORDINALITY t (content, place)
               ORDER BY t.place), plan.params, plan.request, plan.cached, strict) o;
 END
 $$;
@@ -95,11 +95,11 @@ DECLARE
     spoken text;
 BEGIN
     FOR form IN SELECT f.kind, f.pattern FROM (VALUES
-        (1, 'email', '[[:alnum:].!#$%&''*+/=?^_`{|}~-]+@[[:alnum:]](?:[[:alnum:]-]*[[:alnum:]])?(?:\.[[:alnum:]](?:[[:alnum:]-]*[[:alnum:]])?)+'),
-        (2, 'ip', '(?<![[:alnum:].:])(?:\d{1,3}(?:\.\d{1,3}){3}|[[:xdigit:]]{0,4}(?::[[:xdigit:]]{0,4}){2,7})(?![[:alnum:]:]|\.\d)'),
-        (3, 'iban', '(?<![[:alnum:]])[A-Za-z]{2}\d{2}(?: ?[[:alnum:]]{4}){2,7}(?: ?[[:alnum:]]{1,3})?(?![[:alnum:]])'),
-        (4, 'card', '(?<!\d)(?:\d[ -]?){12,18}\d(?!\d)'),
-        (5, 'phone', '(?<![[:alnum:]+])(?:\+|00)?[(]?\d{1,4}[)]?(?:[ ./-]?[(]?\d{1,5}[)]?){1,6}(?![[:alnum:]])')
+        (1, 'email', '[[:alnum:].!#$%&''*+/=?^_`{|}~-]+@[[:alnum:]](?:[[:alnum:]-]*[[:alnum:]])?(?:[.][[:alnum:]](?:[[:alnum:]-]*[[:alnum:]])?)+'),
+        (2, 'ip', '(?<![[:alnum:].:])(?:[0-9]{1,3}(?:[.][0-9]{1,3}){3}|[[:xdigit:]]{0,4}(?::[[:xdigit:]]{0,4}){2,7})(?![[:alnum:]:]|[.][0-9])'),
+        (3, 'iban', '(?<![[:alnum:]])[A-Za-z]{2}[0-9]{2}(?: ?[[:alnum:]]{4}){2,7}(?: ?[[:alnum:]]{1,3})?(?![[:alnum:]])'),
+        (4, 'card', '(?<![0-9])(?:[0-9][ -]?){12,18}[0-9](?![0-9])'),
+        (5, 'phone', '(?<![[:alnum:]+])(?:[+]|00)?[(]?[0-9]{1,4}[)]?(?:[ ./-]?[(]?[0-9]{1,5}[)]?){1,6}(?![[:alnum:]])')
         ) f (place, kind, pattern) WHERE f.kind = ANY (kinds) ORDER BY f.place
     LOOP
         value := @extschema@._steadytext_mask_form(value, form.kind, form.pattern);
@@ -108,9 +108,9 @@ BEGIN
                 LATERAL jsonb_array_elements_text(named -> w.plural) s (text)
                 WHERE w.kind = ANY (kinds) ORDER BY w.kind, length(s.text) DESC, s.text
     LOOP
-        spoken := regexp_replace(form.text, '([^[:alnum:][:space:]])', '\\\1', 'g');
+        spoken := regexp_replace(form.text, '([^[:alnum:][:space:]])', E'\\\\\\1', 'g');
         IF form.text ~ '[[:alpha:]]' THEN
-            value := regexp_replace(value, '(?<![[:alnum:]\[])' || spoken || '(?![[:alnum:]\]])', '[' || upper(form.kind) || ']', 'g');
+            value := regexp_replace(value, '(?<![[:alnum:][])' || spoken || '(?![][:alnum:]])', '[' || upper(form.kind) || ']', 'g');
         END IF;
     END LOOP;
     RETURN value;
@@ -151,8 +151,8 @@ BEGIN
             match := nullif(match, '::');
             RETURN coalesce(host(match::inet) IS NOT NULL, false);
         ELSE
-            RETURN length(digits) BETWEEN 7 AND 15 AND match !~ '^\d{4}-\d{2}-\d{2}$'
-                AND (match ~ '^(\+|00|0|\()' OR match ~ '\d[ ./-]\d');
+            RETURN length(digits) BETWEEN 7 AND 15 AND match !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}$'
+                AND (match ~ '^([+]|00|0|[(])' OR match ~ '[0-9][ ./-][0-9]');
     END CASE;
 EXCEPTION WHEN invalid_text_representation THEN
     RETURN false;

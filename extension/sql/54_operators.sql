@@ -27,7 +27,7 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 BEGIN
     PERFORM @extschema@._steadytext_check_text(name, value, s.max_prompt_chars) FROM @extschema@._steadytext_settings s;
-    RETURN regexp_replace(value, '^\s+|\s+$', '', 'g');
+    RETURN regexp_replace(value, '^[[:space:]]+|[[:space:]]+$', '', 'g');
 END
 $$;
 
@@ -36,10 +36,10 @@ CREATE FUNCTION @extschema@._steadytext_filter_plan(
 ) LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT p.* FROM @extschema@._steadytext_operator_plan(
         E'Answer a question about a text with one word: yes, no, or unknown where the text does not tell.\n\n'
-        'Question: Is it about an animal?\nText:\nThe cat sleeps on the sofa.\nAnswer: yes\n\n'
-        'Question: Is it about an animal?\nText:\nThe train to the coast was late again.\nAnswer: no\n\n'
-        'Question: Is the writer older than forty?\nText:\nI like green tea with honey.\nAnswer: unknown\n\n'
-        'Question: ' || @extschema@._steadytext_operator_argument('question', question) || E'\nText:\n',
+        || E'Question: Is it about an animal?\nText:\nThe cat sleeps on the sofa.\nAnswer: yes\n\n'
+        || E'Question: Is it about an animal?\nText:\nThe train to the coast was late again.\nAnswer: no\n\n'
+        || E'Question: Is the writer older than forty?\nText:\nI like green tea with honey.\nAnswer: unknown\n\n'
+        || E'Question: ' || @extschema@._steadytext_operator_argument('question', question) || E'\nText:\n',
         E'\nAnswer:', '{"choices": ["yes", "no", "unknown"]}', false, use_cache, seed, model, NULL) p
 $$;
 
@@ -48,9 +48,9 @@ CREATE FUNCTION @extschema@._steadytext_score_plan(
 ) LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT p.* FROM @extschema@._steadytext_operator_plan(
         E'Does a text fit a description? Answer with one word: yes or no.\n\n'
-        'Description: about an animal\nText:\nThe cat sleeps on the sofa.\nAnswer: yes\n\n'
-        'Description: about an animal\nText:\nThe train to the coast was late again.\nAnswer: no\n\n'
-        'Description: ' || @extschema@._steadytext_operator_argument('criterion', criterion) || E'\nText:\n',
+        || E'Description: about an animal\nText:\nThe cat sleeps on the sofa.\nAnswer: yes\n\n'
+        || E'Description: about an animal\nText:\nThe train to the coast was late again.\nAnswer: no\n\n'
+        || E'Description: ' || @extschema@._steadytext_operator_argument('criterion', criterion) || E'\nText:\n',
         E'\nAnswer:', '{"choices": ["yes", "no"]}', true, use_cache, seed, model, NULL) p
 $$;
 
@@ -65,9 +65,9 @@ BEGIN
     PERFORM @extschema@._steadytext_labels_check(labels);
     plan := @extschema@._steadytext_operator_plan(
         E'Choose the label that fits a text best. Answer with the label alone.\n\n'
-        'Labels: fruit | vehicle\nText:\nThe bicycle has a flat tyre.\nAnswer: vehicle\n\n'
-        'Labels: fruit | vehicle\nText:\nThe apples in the garden ripen in autumn.\nAnswer: fruit\n\n'
-        'Labels: ' || array_to_string(labels, ' | ') || E'\nText:\n',
+        || E'Labels: fruit | vehicle\nText:\nThe bicycle has a flat tyre.\nAnswer: vehicle\n\n'
+        || E'Labels: fruit | vehicle\nText:\nThe apples in the garden ripen in autumn.\nAnswer: fruit\n\n'
+        || E'Labels: ' || array_to_string(labels, ' | ') || E'\nText:\n',
         E'\nAnswer:', jsonb_build_object('choices', to_jsonb(labels)), scored, use_cache, seed, model, NULL);
     params := plan.params;
     request := plan.request;
@@ -84,7 +84,7 @@ BEGIN
             CASE WHEN labels IS NULL THEN 'labels cannot be null' ELSE 'labels cannot contain null' END);
     ELSIF cardinality(labels) < 2 THEN
         PERFORM @extschema@._steadytext_raise('22023', 'labels must contain at least 2 labels');
-    ELSIF EXISTS (SELECT FROM unnest(labels) l WHERE l !~ '\S') THEN
+    ELSIF EXISTS (SELECT FROM unnest(labels) l WHERE l !~ '[^[:space:]]') THEN
         PERFORM @extschema@._steadytext_raise('22023', 'labels cannot contain an empty label');
     ELSIF (SELECT count(DISTINCT l) FROM unnest(labels) l) < cardinality(labels) THEN
         PERFORM @extschema@._steadytext_raise('22023', 'labels cannot contain duplicates');
@@ -98,9 +98,9 @@ CREATE FUNCTION @extschema@._steadytext_extract_plan(
 ) LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT p.* FROM @extschema@._steadytext_operator_plan(
         E'Extract data from a text as JSON. Follow the schema, and take every value from the text.\n\n'
-        'Schema:\n{"type": "object", "required": ["city", "day"], "properties": {"city": {"type": "string"}, '
-        '"day": {"type": "string"}}}\nText:\nWe meet on Friday in Oslo.\nJSON:\n{"city": "Oslo", "day": "Friday"}\n\n'
-        'Schema:\n' || @extschema@._steadytext_schema_check(schema)::text || E'\nText:\n',
+        || E'Schema:\n{"type": "object", "required": ["city", "day"], "properties": {"city": {"type": "string"}, '
+        || E'"day": {"type": "string"}}}\nText:\nWe meet on Friday in Oslo.\nJSON:\n{"city": "Oslo", "day": "Friday"}\n\n'
+        || E'Schema:\n' || @extschema@._steadytext_schema_check(schema)::text || E'\nText:\n',
         E'\nJSON:', jsonb_build_object('schema', schema), false, use_cache, seed, model, max_tokens) p
 $$;
 
@@ -119,10 +119,10 @@ CREATE FUNCTION @extschema@._steadytext_sentiment_plan(
 ) LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT p.* FROM @extschema@._steadytext_operator_plan(
         E'What feeling does a text express? Answer with one word: positive, negative, neutral or mixed.\n\n'
-        'Text:\nWhat a wonderful evening, thank you.\nAnswer: positive\n\n'
-        'Text:\nThe soup was cold and the waiter rude.\nAnswer: negative\n\n'
-        'Text:\nThe shop opens at nine.\nAnswer: neutral\n\n'
-        'Text:\nLovely room, but far too expensive.\nAnswer: mixed\n\nText:\n',
+        || E'Text:\nWhat a wonderful evening, thank you.\nAnswer: positive\n\n'
+        || E'Text:\nThe soup was cold and the waiter rude.\nAnswer: negative\n\n'
+        || E'Text:\nThe shop opens at nine.\nAnswer: neutral\n\n'
+        || E'Text:\nLovely room, but far too expensive.\nAnswer: mixed\n\nText:\n',
         E'\nAnswer:', '{"choices": ["positive", "negative", "neutral", "mixed"]}', false, use_cache, seed, model, NULL) p
 $$;
 

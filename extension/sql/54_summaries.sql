@@ -11,7 +11,7 @@ BEGIN
     IF state IS NOT NULL THEN
         PERFORM @extschema@._steadytext_state_check('state', state);
     END IF;
-    IF value IS NULL OR value !~ '\S' THEN
+    IF value IS NULL OR value !~ '[^[:space:]]' THEN
         RETURN state;
     END IF;
     metadata := coalesce(metadata, '{}');
@@ -115,7 +115,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     longest integer;
 BEGIN
-    IF value IS NULL OR value !~ '\S' THEN
+    IF value IS NULL OR value !~ '[^[:space:]]' THEN
         RETURN state;
     ELSIF state IS NULL OR instruction IS NULL THEN
         SELECT s.max_prompt_chars INTO longest FROM @extschema@._steadytext_settings s;

@@ -28,7 +28,7 @@ BEGIN
         SELECT coalesce(jsonb_agg(f.fact ORDER BY f.place), '[]')
         FROM (SELECT btrim(e.value) AS fact, min(e.ordinality) AS place
               FROM jsonb_array_elements_text(answer -> 'facts') WITH ORDINALITY e
-              WHERE e.value ~ '\S' GROUP BY btrim(e.value)) f));
+              WHERE e.value ~ '[^[:space:]]' GROUP BY btrim(e.value)) f));
 END
 $$;
 
