@@ -184,6 +184,7 @@ DECLARE
     plan record;
 BEGIN
     PERFORM @extschema@._steadytext_check_texts('prompts', prompts);
+    PERFORM @extschema@._steadytext_policy_check(prompts);
     plan := @extschema@._steadytext_generate_prepare(
         'prompt', max_tokens, use_cache, seed, '[EOS]', model, NULL, NULL, NULL, false, false, 0);
     RETURN @extschema@._steadytext_queue_push(
@@ -234,7 +235,7 @@ BEGIN
     PERFORM @extschema@._steadytext_check_text(format('%s[%s]', name, bad.place), bad.content, bad.max_prompt_chars)
     FROM (SELECT t.place, t.content, s.max_prompt_chars
           FROM @extschema@._steadytext_settings s, unnest(texts) WITH ORDINALITY t (content, place)
-          WHERE t.content IS NULL OR octet_length(t.content) > s.max_prompt_chars OR t.content !~ '\S'
+          WHERE t.content IS NULL OR octet_length(t.content) > s.max_prompt_chars OR t.content !~ '[^[:space:]]'
           ORDER BY t.place) bad;
 END
 $$;

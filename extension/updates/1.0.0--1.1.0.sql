@@ -12,3 +12,12 @@ DROP FUNCTION @extschema@.st_rerank_async, @extschema@.st_rerank_batch_async,
 
 INSERT INTO @extschema@.steadytext_models (name, kind, context_length)
 VALUES ('qwen3-reranker-4b', 'rerank', 8192), ('bge-reranker-mini', 'rerank', 512) ON CONFLICT (name) DO NOTHING;
+ALTER TABLE @extschema@.steadytext_daemon_health ADD COLUMN model_loaded text[] GENERATED ALWAYS AS (models_loaded) STORED;
+COMMENT ON COLUMN @extschema@.steadytext_daemon_health.model_loaded IS 'models_loaded under the name that some dashboards ask for';
+
+ALTER TABLE @extschema@._steadytext_settings ADD COLUMN prompt_policy text;
+COMMENT ON COLUMN @extschema@._steadytext_settings.prompt_policy IS 'Null while it is off';
+COMMENT ON COLUMN @extschema@._steadytext_settings.generation_key IS
+    'The model part of a cache key''s canonical parameters; null where no answer may be given unseen';
+COMMENT ON COLUMN @extschema@._steadytext_settings.generation_params IS
+    'The cache key''s canonical parameters of a call that names none; null where no answer may be given unseen';

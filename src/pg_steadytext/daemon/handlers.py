@@ -16,7 +16,8 @@ from pg_steadytext import __version__
 from pg_steadytext.daemon import params as read
 from pg_steadytext.daemon.embedding import EmbeddingBatcher
 from pg_steadytext.daemon.generation import GenerationScheduler
-from pg_steadytext.daemon.metrics import Metrics
+from pg_steadytext.daemon.generation_set import complete_set
+from pg_steadytext.daemon.metrics import Metrics, resident_memory
 from pg_steadytext.daemon.options import DaemonOptions
 from pg_steadytext.daemon.ranking import closeness, rerank, rerank_batch
 from pg_steadytext.daemon.streams import Stream
@@ -127,6 +128,17 @@ async def generate(runtime: Runtime, request: Request) -> object:
     return completion.text
 
 
+async def generate_batch(runtime: Runtime, request: Request) -> object:
+    """One answer a text, in input order, each with its own error; what is wrong with all of them fails the request."""
+    common = read.options(request.params)
+    prompts = read.items(request.params, "prompts")
+    if common.constraint is not None:
+        await runtime.in_thread(compiled, common.constraint)
+    generator = await runtime.generator(request.params)
+    answers = await complete_set(runtime.generation, generator, common, prompts, request.lane)
+    return {"model": generator.name, "digest": generator.digest, "answers": answers}
+
+
 def described(generator: Generator, completion: Completion) -> dict[str, Any]:
     """A completion as our own clients see it."""
     found: dict[str, Any] = {
@@ -211,11 +223,14 @@ async def status(runtime: Runtime, _request: Request) -> object:
         "default_rerank_model": runtime.registry.ranking_model(None).name,
         "models_loaded": [entry["name"] for entry in runtime.registry.describe() if entry["loaded"]],
         "threads": len(os.sched_getaffinity(0)),
+        "memory_mb": resident_memory() // 2**20,
+        "connections": runtime.metrics.count_connections(),
     }
 
 
 HANDLERS: dict[str, Handler] = {
     "generate": generate,
+    "generate_batch": generate_batch,
     "embed": embed,
     "embed_batch": embed_batch,
     "rerank": rerank,

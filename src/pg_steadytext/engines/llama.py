@@ -12,11 +12,11 @@ from typing import Any
 from pg_steadytext.engines.constraints.answer import check_answer, check_combination
 from pg_steadytext.engines.constraints.compiled import compiled
 from pg_steadytext.engines.constraints.constraint import Constraint
-from pg_steadytext.engines.llama_choice import best, described, score_options
+from pg_steadytext.engines.llama_choice import Question, best, described, score_options
 from pg_steadytext.engines.llama_context import ChatContext
 from pg_steadytext.engines.llama_errors import error_of
 from pg_steadytext.engines.llama_pool import ContextPool
-from pg_steadytext.engines.llama_prefix import TEMPLATE
+from pg_steadytext.engines.llama_prefix import TEMPLATE, named
 from pg_steadytext.engines.protocol import Completion, OnPiece, Prompt
 from pg_steadytext.engines.text import check_text, without_nul
 from pg_steadytext.engines.vocabulary import Vocabulary
@@ -35,6 +35,7 @@ class LlamaGenerator:
         self.digest = digest
         self.context_length = context
         self.slots = slots
+        self.useful_slots = min(slots, threads)
         self._path = path
         self._socket_dir = socket_dir
         self.vocabulary = Vocabulary(path)
@@ -57,9 +58,10 @@ class LlamaGenerator:
         if constraint is not None:
             request["grammar"] = compiled(constraint).grammar
         reader = _ChunkReader(self.name, on_piece)
-        with self.pool.take() as context:
+        probe = named(prompt.prefix)
+        with self.pool.take(probe, wide=not prompt.crowd) as context:
             alone = self.pool.alone
-            context.complete(request, reader)
+            context.complete(request, reader, probe)
             if alone and self.pool.alone:
                 self.pool.pace.record(
                     wide=context.threads == self.pool.wide_threads,
@@ -74,8 +76,10 @@ class LlamaGenerator:
     def _choose(self, request: dict[str, Any], prompt: Prompt, constraint: Constraint, on_piece: OnPiece) -> Completion:
         reader = _ChunkReader(self.name, on_piece)
         options = tuple(constraint.source)
-        with self.pool.take() as context:
-            scores = score_options(context, request, options, self.vocabulary, reader, on_piece)
+        probe = named(prompt.prefix)
+        with self.pool.take(probe, wide=not prompt.crowd) as context:
+            ask = Question(context, request, probe, reader, on_piece)
+            scores = score_options(ask, options, self.vocabulary, all_scores=prompt.logprobs)
         read = reader.completion()
         chosen = best(scores)
         completion = Completion(
@@ -95,7 +99,7 @@ class LlamaGenerator:
 
 def chat_request(prompt: Prompt) -> dict[str, Any]:
     """The body of a chat completion for `prompt`. Raises InvalidArgument."""
-    check_text(prompt.text, "prompt")
+    check_text(prompt.content, "prompt")
     if prompt.max_tokens < 1:
         raise InvalidArgument("max_tokens must be at least 1")
     if not 0 <= prompt.seed <= MAX_SEED:
@@ -103,7 +107,7 @@ def chat_request(prompt: Prompt) -> dict[str, Any]:
     if not 0 <= prompt.temperature <= 2:
         raise InvalidArgument(f"temperature must be between 0 and 2, not {prompt.temperature}")
     request: dict[str, Any] = {
-        "messages": [{"role": "user", "content": prompt.text}],
+        "messages": [{"role": "user", "content": prompt.content}],
         "max_tokens": prompt.max_tokens,
         "seed": prompt.seed,
         "temperature": prompt.temperature,

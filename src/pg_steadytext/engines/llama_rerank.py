@@ -62,13 +62,13 @@ class LogitsReranker:
         with ThreadPoolExecutor(max(helpers, 1), thread_name_prefix=f"rerank-{self.name}") as threads:
             for _ in range(helpers):
                 threads.submit(self._help, run)
-            with pool.take(wide=False) as context:
+            with pool.take(probe, wide=False) as context:
                 run.work(context)
         return run.scores()
 
     def _help(self, run: _Run) -> None:
         pool = self._generator.pool
-        with pool.spare() as context:
+        with pool.spare(run.probe) as context:
             if context is not None:
                 run.work(context, lambda: pool.crowded)
 
@@ -118,7 +118,7 @@ class _Run:
         self._request = request
         self._score = score
         self._stop = stop
-        self._probe = probe
+        self.probe = probe
         self._waiting = deque(dict.fromkeys(ranking.documents))
         self._found: dict[str, float | Exception] = {}
 
@@ -149,7 +149,7 @@ class _Run:
             return self._stop()
 
         try:
-            context.complete(self._request(self._ranking, document), take, self._probe)
+            context.complete(self._request(self._ranking, document), take, self.probe)
         except RequestFailed as failed:
             raise error_of(self._model, failed.error, "the query with its task") from None
         for chunk in chunks:

@@ -32,7 +32,7 @@ class OpenAiGenerator:
 
     def __init__(self, name: str, client: httpx2.Client, *, slots: int) -> None:
         self.name = name
-        self.slots = slots
+        self.slots = self.useful_slots = slots
         self._model = name.partition(":")[2]
         self._client = client
 
@@ -41,7 +41,7 @@ class OpenAiGenerator:
         check_text(prompt.text, "prompt")
         body: dict[str, Any] = {
             "model": self._model,
-            "messages": [{"role": "user", "content": prompt.text}],
+            "messages": [{"role": "user", "content": prompt.content}],
             "max_tokens": prompt.max_tokens,
             "seed": prompt.seed,
             "temperature": prompt.temperature,
