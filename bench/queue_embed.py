@@ -62,7 +62,7 @@ def main() -> None:
             time.sleep(3)
             memory = [resident_mb(worker.pid)]
             began = time.perf_counter()
-            connection.execute("SELECT count(steadytext_embed_async(body)) FROM note")
+            connection.execute("SELECT cardinality(steadytext_embed_batch_async(array_agg(body))) FROM note")
             queued = time.perf_counter()
             unfinished = "SELECT EXISTS (SELECT FROM steadytext_queue WHERE status IN ('pending', 'processing'))"
             while connection.execute(unfinished).fetchone() != (False,):

@@ -18,7 +18,8 @@ from pg_steadytext.cluster.home import Home
 from pg_steadytext.cluster.postgres import PrivateCluster
 
 STATEMENTS = Path(__file__).with_suffix(".sql")
-CHECKS = ("unpinned", "public_functions", "public_relations", "leakproof", "misnamed")
+TOPICS = STATEMENTS.parents[1] / "extension"
+CHECKS = ("unpinned", "public_functions", "public_relations", "leakproof", "backslashes", "misnamed")
 
 
 def main() -> int:
@@ -34,10 +35,22 @@ def main() -> int:
                 found = _check(connection)
         finally:
             cluster.stop("immediate")
+    found += _beyond_ascii()
     for line in found:
         print(line)
     print(f"SQL: {len(found)} findings" if found else "SQL: nothing found")
     return 1 if found else 0
+
+
+def _beyond_ascii() -> list[str]:
+    """Where a script could not be read in a database of any encoding."""
+    return [
+        f"{path.name}, line {number}: holds a character beyond ASCII"
+        for path in sorted(TOPICS.glob("*/*.*"))
+        if path.parent.name in ("sql", "seam", "updates", "releases")
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if not line.isascii()
+    ]
 
 
 def _check(connection: psycopg.Connection) -> list[str]:

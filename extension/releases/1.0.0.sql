@@ -183,7 +183,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     FROM @extschema@.steadytext_models m WHERE m.name = model AND m.digest IS NOT NULL
 $$;
 
--- The canonical parameters of steadytext_generate('…') and steadytext_embed('…'), as their full paths build them.
+-- The canonical parameters of steadytext_generate('...') and steadytext_embed('...'), as their full paths build them.
 CREATE FUNCTION @extschema@._steadytext_default_params(op text, model text, max_tokens integer) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT (jsonb_build_object('op', op, 'model', m.name, 'digest', m.digest) || CASE op
@@ -1378,7 +1378,7 @@ BEGIN
         PERFORM @extschema@._steadytext_raise('22023', 'max_tokens must be at least 1');
     ELSIF max_tokens > settings.max_tokens_limit THEN
         PERFORM @extschema@._steadytext_raise('22023', format('max_tokens exceeds system limit of %s', settings.max_tokens_limit),
-            'An administrator raises it with steadytext_config_set(''max_tokens_limit'', …).');
+            'An administrator raises it with steadytext_config_set(''max_tokens_limit'', ...).');
     ELSIF seed < 0 THEN
         PERFORM @extschema@._steadytext_raise('22023', 'seed must be non-negative');
     ELSIF eos_string = '' THEN
@@ -1598,7 +1598,7 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
     SELECT s.piece FROM streamed s WHERE s.piece IS NOT NULL
 $$;
 
--- STABLE and without a SET of its own, so that the planner inlines it: then FROM steadytext_generate_stream(…) too
+-- STABLE and without a SET of its own, so that the planner inlines it: then FROM steadytext_generate_stream(...) too
 -- hands out its pieces one by one. What it calls is VOLATILE and checks everything.
 CREATE FUNCTION @extschema@.steadytext_generate_stream(
     prompt text, max_tokens integer DEFAULT NULL, use_cache boolean DEFAULT true, seed integer DEFAULT 42,
@@ -1612,7 +1612,7 @@ BEGIN ATOMIC
         prompt, max_tokens, use_cache, seed, eos_string, model, model_repo, model_filename, size, unsafe_mode,
         thinking_mode, temperature);
 END;
--- Embeddings. STABLE, so that ORDER BY embedding <=> steadytext_embed('…') LIMIT k is an index scan; what has a side
+-- Embeddings. STABLE, so that ORDER BY embedding <=> steadytext_embed('...') LIMIT k is an index scan; what has a side
 -- effect is a VOLATILE function that these call.
 
 CREATE FUNCTION @extschema@._steadytext_embed_prepare(
@@ -2278,7 +2278,7 @@ BEGIN
     BEGIN
         PERFORM pg_advisory_xact_lock(20259, key);
     EXCEPTION WHEN lock_not_available THEN
-        -- only SET CONSTRAINTS … IMMEDIATE makes a transaction hold the lock for longer than its commit takes
+        -- only SET CONSTRAINTS ... IMMEDIATE makes a transaction hold the lock for longer than its commit takes
         PERFORM @extschema@._steadytext_raise('53400', 'another transaction keeps the queue''s limits locked', 'Try again.');
     END;
     UPDATE @extschema@._steadytext_queue_depth d SET active = d.active + greatest(0, d.id_mark - first_id + 1)

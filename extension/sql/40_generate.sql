@@ -6,7 +6,7 @@ CREATE FUNCTION @extschema@._steadytext_generate_prepare(
     prompt text, max_tokens integer, use_cache boolean, seed integer, eos_string text, model text, model_repo text,
     model_filename text, size text, unsafe_mode boolean, thinking_mode boolean, temperature double precision,
     OUT params jsonb, OUT request jsonb, OUT cached boolean
-) LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+) LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 AS $$
 #variable_conflict use_variable
 DECLARE
     settings @extschema@._steadytext_settings;
@@ -14,6 +14,9 @@ DECLARE
 BEGIN
     SELECT s.* INTO settings FROM @extschema@._steadytext_settings s;
     PERFORM @extschema@._steadytext_check_text('Prompt', prompt, settings.max_prompt_chars);
+    IF settings.prompt_policy IS NOT NULL THEN
+        PERFORM @extschema@._steadytext_policy_check(ARRAY[prompt]);
+    END IF;
     IF num_nulls(use_cache, eos_string, unsafe_mode, thinking_mode, temperature) > 0 THEN
         PERFORM @extschema@._steadytext_raise('22004', concat(CASE
             WHEN use_cache IS NULL THEN 'use_cache' WHEN eos_string IS NULL THEN 'eos_string'
@@ -26,7 +29,7 @@ BEGIN
         PERFORM @extschema@._steadytext_raise('22023', 'max_tokens must be at least 1');
     ELSIF max_tokens > settings.max_tokens_limit THEN
         PERFORM @extschema@._steadytext_raise('22023', format('max_tokens exceeds system limit of %s', settings.max_tokens_limit),
-            'An administrator raises it with steadytext_config_set(''max_tokens_limit'', …).');
+            'An administrator raises it with steadytext_config_set(''max_tokens_limit'', ...).');
     ELSIF seed < 0 THEN
         PERFORM @extschema@._steadytext_raise('22023', 'seed must be non-negative');
     ELSIF eos_string = '' THEN
@@ -62,7 +65,7 @@ BEGIN
     ELSIF octet_length(value) > max_chars AND length(value) > max_chars THEN
         PERFORM @extschema@._steadytext_raise('22001',
             format('%s of %s characters is longer than max_prompt_chars allows, %s', name, length(value), max_chars));
-    ELSIF value !~ '\S' THEN
+    ELSIF value !~ '[^[:space:]]' THEN
         PERFORM @extschema@._steadytext_raise('22023', name || ' cannot be empty');
     END IF;
 END
@@ -120,14 +123,13 @@ END
 $$;
 
 -- A hit with the model, scope and temperature left at their defaults is answered by one query, which builds the same
--- key as _steadytext_generate_prepare does, as text instead of jsonb; with every option at its default, the key's
--- parameters lie ready (an expression is compiled anew for each call, so a short one pays). Everything else goes the
--- full way.
-CREATE FUNCTION @extschema@.steadytext_generate(
-    prompt text, max_tokens integer DEFAULT NULL, use_cache boolean DEFAULT true, seed integer DEFAULT 42,
-    eos_string text DEFAULT '[EOS]', model text DEFAULT NULL, model_repo text DEFAULT NULL,
-    model_filename text DEFAULT NULL, size text DEFAULT NULL, unsafe_mode boolean DEFAULT false,
-    thinking_mode boolean DEFAULT false, temperature double precision DEFAULT 0
+-- key as _steadytext_generate_prepare does, as text instead of jsonb; with every option at its default (`plain`), the
+-- key's parameters lie ready (an expression is compiled anew for each call, so a short one pays). Everything else goes
+-- the full way.
+CREATE FUNCTION @extschema@._steadytext_generate_hit(
+    prompt text, plain boolean, max_tokens integer, use_cache boolean, seed integer, eos_string text, model text,
+    model_repo text, model_filename text, size text, unsafe_mode boolean, thinking_mode boolean,
+    temperature double precision
 ) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -136,8 +138,7 @@ DECLARE
     answer text;
     writable boolean;
 BEGIN
-    IF use_cache AND max_tokens IS NULL AND seed = 42 AND eos_string = '[EOS]' AND NOT unsafe_mode AND NOT thinking_mode
-        AND temperature = 0 AND num_nulls(model, model_repo, model_filename, size) = 4 THEN
+    IF plain THEN
         SELECT c.id, c.response, current_setting('transaction_read_only') = 'off' INTO entry, answer, writable
         FROM @extschema@._steadytext_settings s
         JOIN @extschema@.steadytext_cache c ON c.cache_key = encode(sha256(convert_to(
@@ -162,6 +163,23 @@ BEGIN
         thinking_mode, temperature);
 END
 $$;
+
+-- Inlined into the query that calls it, so that the planner works out `plain` from a call's constants, once a plan.
+CREATE FUNCTION @extschema@.steadytext_generate(
+    prompt text, max_tokens integer DEFAULT NULL, use_cache boolean DEFAULT true, seed integer DEFAULT 42,
+    eos_string text DEFAULT '[EOS]', model text DEFAULT NULL, model_repo text DEFAULT NULL,
+    model_filename text DEFAULT NULL, size text DEFAULT NULL, unsafe_mode boolean DEFAULT false,
+    thinking_mode boolean DEFAULT false, temperature double precision DEFAULT 0
+) RETURNS text
+LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+    SELECT @extschema@._steadytext_generate_hit(
+        prompt,
+        use_cache AND max_tokens IS NULL AND seed = 42 AND eos_string = '[EOS]' AND NOT unsafe_mode AND NOT thinking_mode
+        AND temperature = 0 AND pg_catalog.num_nulls(model, model_repo, model_filename, size) = 4,
+        max_tokens, use_cache, seed, eos_string, model, model_repo, model_filename, size, unsafe_mode, thinking_mode,
+        temperature);
+END;
 
 CREATE FUNCTION @extschema@.steadytext_generate_cached(prompt text, max_tokens integer DEFAULT NULL, seed integer DEFAULT 42)
 RETURNS text
@@ -246,7 +264,7 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
     SELECT s.piece FROM streamed s WHERE s.piece IS NOT NULL
 $$;
 
--- STABLE and without a SET of its own, so that the planner inlines it: then FROM steadytext_generate_stream(…) too
+-- STABLE and without a SET of its own, so that the planner inlines it: then FROM steadytext_generate_stream(...) too
 -- hands out its pieces one by one. What it calls is VOLATILE and checks everything.
 CREATE FUNCTION @extschema@.steadytext_generate_stream(
     prompt text, max_tokens integer DEFAULT NULL, use_cache boolean DEFAULT true, seed integer DEFAULT 42,

@@ -1,4 +1,4 @@
--- Embeddings. STABLE, so that ORDER BY embedding <=> steadytext_embed('…') LIMIT k is an index scan; what has a side
+-- Embeddings. STABLE, so that ORDER BY embedding <=> steadytext_embed('...') LIMIT k is an index scan; what has a side
 -- effect is a VOLATILE function that these call.
 
 CREATE FUNCTION @extschema@._steadytext_embed_prepare(
@@ -82,9 +82,9 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION @extschema@.steadytext_embed(
-    text_input text, use_cache boolean DEFAULT true, seed integer DEFAULT 42, model text DEFAULT NULL,
-    unsafe_mode boolean DEFAULT false
+-- `plain`: every option at its default.
+CREATE FUNCTION @extschema@._steadytext_embed_hit(
+    text_input text, plain boolean, use_cache boolean, seed integer, model text, unsafe_mode boolean
 ) RETURNS vector
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -93,7 +93,7 @@ DECLARE
     answer @extschema@.steadytext_cache.embedding%TYPE;
     writable boolean;
 BEGIN
-    IF use_cache AND NOT unsafe_mode AND model IS NULL AND coalesce(seed, 0) >= 0 THEN
+    IF plain THEN
         SELECT c.id, c.embedding, current_setting('transaction_read_only') = 'off' INTO entry, answer, writable
         FROM @extschema@._steadytext_settings s
         JOIN @extschema@.steadytext_cache c ON c.cache_key = encode(sha256(convert_to(
@@ -108,6 +108,18 @@ BEGIN
     RETURN @extschema@._steadytext_embed(text_input, use_cache, seed, model, unsafe_mode);
 END
 $$;
+
+-- Inlined into the query that calls it, as steadytext_generate is.
+CREATE FUNCTION @extschema@.steadytext_embed(
+    text_input text, use_cache boolean DEFAULT true, seed integer DEFAULT 42, model text DEFAULT NULL,
+    unsafe_mode boolean DEFAULT false
+) RETURNS vector
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT @extschema@._steadytext_embed_hit(
+        text_input, use_cache AND NOT unsafe_mode AND model IS NULL AND coalesce(seed, 0) >= 0,
+        use_cache, seed, model, unsafe_mode);
+END;
 
 CREATE FUNCTION @extschema@.steadytext_embed_cached(
     text_input text, seed integer DEFAULT 42, model text DEFAULT NULL, unsafe_mode boolean DEFAULT false

@@ -119,7 +119,7 @@ BEGIN
     BEGIN
         PERFORM pg_advisory_xact_lock(20259, key);
     EXCEPTION WHEN lock_not_available THEN
-        -- only SET CONSTRAINTS … IMMEDIATE makes a transaction hold the lock for longer than its commit takes
+        -- only SET CONSTRAINTS ... IMMEDIATE makes a transaction hold the lock for longer than its commit takes
         PERFORM @extschema@._steadytext_raise('53400', 'another transaction keeps the queue''s limits locked', 'Try again.');
     END;
     UPDATE @extschema@._steadytext_queue_depth d SET active = d.active + greatest(0, d.id_mark - first_id + 1)
@@ -272,8 +272,8 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN
     IF user_id IS NULL THEN
         PERFORM @extschema@._steadytext_raise('22004', 'user_id cannot be null');
-    ELSIF least(requests_per_minute, requests_per_hour, requests_per_day) < 1 OR user_id = '' THEN
-        PERFORM @extschema@._steadytext_raise('22023', 'user_id cannot be empty, and every limit must be at least 1');
+    ELSIF least(requests_per_minute, requests_per_hour, requests_per_day) < 1 OR length(user_id) NOT BETWEEN 1 AND 200 THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'user_id must have 1 to 200 characters, and every limit must be at least 1');
     END IF;
     INSERT INTO @extschema@.steadytext_rate_limits AS r (user_id, requests_per_minute, requests_per_hour, requests_per_day)
     VALUES (user_id, coalesce(requests_per_minute, 60), coalesce(requests_per_hour, 1000), coalesce(requests_per_day, 10000))

@@ -111,7 +111,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT m.place,
            CASE WHEN m.part[1] IN ('{{', '}}') THEN left(m.part[1], 1) WHEN m.part[1] LIKE '{%' THEN NULL ELSE m.part[1] END,
            CASE WHEN m.part[1] LIKE '{%' AND m.part[1] <> '{{' THEN btrim(m.part[1], '{}') END
-    FROM regexp_matches($1, '(\{\{|\}\}|\{[^{}]+\}|[^{}]+|[{}])', 'g') WITH ORDINALITY m (part, place)
+    FROM regexp_matches($1, '([{][{]|[}][}]|[{][^{}]+[}]|[^{}]+|[{}])', 'g') WITH ORDINALITY m (part, place)
 $$;
 
 -- The text to embed, as an expression over the table's own columns. Template columns are kept by place in `columns`.
@@ -126,7 +126,7 @@ DECLARE
     parts text[] := '{}'::text[];
 BEGIN
     IF d.template IS NULL THEN
-        RETURN (SELECT format($f$pg_catalog.concat_ws(E'\n', %s)$f$, string_agg(format('%s.%I', source, name), ', ' ORDER BY place))
+        RETURN (SELECT format($f$pg_catalog.concat_ws(pg_catalog.chr(10), %s)$f$, string_agg(format('%s.%I', source, name), ', ' ORDER BY place))
                 FROM unnest(names) WITH ORDINALITY n (name, place));
     END IF;
     FOR part IN SELECT t.words, t.column_name FROM @extschema@._steadytext_template_parts(d.template) t ORDER BY t.place LOOP
@@ -139,7 +139,7 @@ BEGIN
     END LOOP;
     RETURN format('CASE WHEN pg_catalog.concat(%s) OPERATOR(pg_catalog.~) %L THEN pg_catalog.concat(%s) END',
         (SELECT string_agg(format('%s.%I', source, name), ', ' ORDER BY place) FROM unnest(names) WITH ORDINALITY n (name, place)),
-        '\S', array_to_string(parts, ', '));
+        '[^[:space:]]', array_to_string(parts, ', '));
 END
 $$;
 
@@ -148,7 +148,7 @@ CREATE FUNCTION @extschema@._steadytext_words(d @extschema@.steadytext_autoembed
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 BEGIN
-    RETURN format($f$(SELECT CASE WHEN s.words OPERATOR(pg_catalog.~) '\S' THEN s.words END
+    RETURN format($f$(SELECT CASE WHEN s.words OPERATOR(pg_catalog.~) '[^[:space:]]' THEN s.words END
         FROM (SELECT CASE WHEN (%s
             ) THEN %s END) AS s (words))$f$, coalesce(d.filter, 'true'), @extschema@._steadytext_source_expression(d));
 END

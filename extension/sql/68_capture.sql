@@ -28,7 +28,7 @@ BEGIN
               AND a.attnum IS DISTINCT FROM $1.destination_column
               AND (a.attnum = ANY ($1.columns) OR position(lower(a.attname) IN lower($1.filter)) > 0
                    OR position(lower(c.relname) || '.*' IN lower($1.filter)) > 0
-                   OR $1.filter ~* ('\(\s*"?' || regexp_replace(c.relname, '(\W)', '\\\1', 'g') || '"?\s*\)'))
+                   OR $1.filter ~* ('[(][[:space:]]*"?' || regexp_replace(c.relname, '([^[:alnum:]_])', E'\\\\\\1', 'g') || '"?[[:space:]]*[)]'))
             ORDER BY a.attnum));
 END
 $$;

@@ -200,7 +200,7 @@ BEGIN
 EXCEPTION WHEN syntax_error_or_access_rule_violation OR data_exception THEN
     GET STACKED DIAGNOSTICS refusal = MESSAGE_TEXT;
     PERFORM @extschema@._steadytext_raise('22023', format('filter or columns of table %s cannot be used: %s', d.relation,
-        regexp_replace(refusal, '^spiexceptions\.\w+: ', '')),
+        regexp_replace(refusal, '^spiexceptions[.][[:alnum:]_]+: ', '')),
         'The filter is a condition as after WHERE; names are looked up in the table''s schema and in public.');
 END
 $$;
@@ -222,7 +222,7 @@ BEGIN
     ELSIF template IS NOT NULL AND NOT EXISTS (
         SELECT FROM @extschema@._steadytext_template_parts(template) t WHERE t.column_name IS NOT NULL) THEN
         PERFORM @extschema@._steadytext_raise('22023', 'template must name at least one column in braces, as in ''{title}: {body}''');
-    ELSIF filter !~ '\S' THEN
+    ELSIF filter !~ '[^[:space:]]' THEN
         PERFORM @extschema@._steadytext_raise('22023', 'filter cannot be empty');
     ELSIF index NOT IN ('hnsw', 'ivfflat', 'none') THEN
         PERFORM @extschema@._steadytext_raise('22023', format('index must be hnsw, ivfflat or none, not "%s"', left(index, 100)));

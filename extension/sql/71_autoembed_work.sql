@@ -94,7 +94,7 @@ $$;
 CREATE FUNCTION @extschema@._steadytext_plain_message(message text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN regexp_replace(message, '^(spiexceptions|plpy)\.\w+: ', '');
+    RETURN regexp_replace(message, '^(spiexceptions|plpy)[.][[:alnum:]_]+: ', '');
 END
 $$;
 

@@ -246,7 +246,7 @@ BEGIN
     ELSIF backfill_rate < 1 THEN
         PERFORM @extschema@._steadytext_raise('22023', 'backfill_rate must be at least 1');
     END IF;
-    d.filter := CASE WHEN filter IS NULL THEN d.filter WHEN filter ~ '\S' THEN filter END;
+    d.filter := CASE WHEN filter IS NULL THEN d.filter WHEN filter ~ '[^[:space:]]' THEN filter END;
     IF num_nonnulls(columns, template) = 1 THEN
         d.template := template;
         d.columns := @extschema@._steadytext_source_columns(relation, coalesce(columns, ARRAY(

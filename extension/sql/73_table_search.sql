@@ -85,7 +85,7 @@ BEGIN
         PERFORM @extschema@._steadytext_raise('22023', 'k must be between 1 and 1000');
     ELSIF mode NOT IN ('hybrid', 'vector', 'keyword') THEN
         PERFORM @extschema@._steadytext_raise('22023', format('mode must be hybrid, vector or keyword, not "%s"', left(mode, 100)));
-    ELSIF filter !~ '\S' THEN
+    ELSIF filter !~ '[^[:space:]]' THEN
         PERFORM @extschema@._steadytext_raise('22023', 'filter cannot be empty');
     END IF;
 END
@@ -180,7 +180,7 @@ END
 $$;
 
 -- SELECT * FROM steadytext_search('articles', 'how do trees drink', 5)
--- Hybrid: both arms, joined by reciprocal rank fusion (Cormack, Clarke, Büttcher 2009, k = 60).
+-- Hybrid: both arms, joined by reciprocal rank fusion (Cormack, Clarke, Buettcher 2009, k = 60).
 CREATE FUNCTION @extschema@.steadytext_search(
     relation regclass, query text, k integer DEFAULT 10, mode text DEFAULT 'hybrid', filter text DEFAULT NULL,
     rerank boolean DEFAULT false, destination text DEFAULT NULL,

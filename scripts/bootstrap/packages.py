@@ -61,7 +61,12 @@ def server_packages(major: int) -> list[str]:
 
 def test_packages(major: int) -> list[str]:
     """Return the packages that only ``make test`` and ``make lint`` need; a system may not offer them."""
-    return [f"postgresql-{major}-pgtap", f"postgresql-{major}-plpgsql-check", "libtap-parser-sourcehandler-pgtap-perl"]
+    return [
+        f"postgresql-{major}-cron",
+        f"postgresql-{major}-pgtap",
+        f"postgresql-{major}-plpgsql-check",
+        "libtap-parser-sourcehandler-pgtap-perl",
+    ]
 
 
 def choose_major() -> int:

@@ -24,14 +24,24 @@ from pg_steadytext.cluster.rotation import RotatingLog
 from pg_steadytext.errors import DaemonUnavailable
 from tests.support.daemon import SOURCES
 
-SUPERVISE = """
+SUPERVISE = '''
 import sys
 from pathlib import Path
 from pg_steadytext.cluster.home import Home
 from pg_steadytext.cluster.supervisor import Supervisor
-Supervisor(Home.at(Path(sys.argv[1])), {"sleeper": ["sleep", "1000"], "failing": ["sh", "-c", "echo failed; exit 3"]},
-           {"PATH": "/usr/bin:/bin"}).run()
+TURNING = """
+import asyncio
+from pg_steadytext.heartbeat import heartbeat
+async def turn():
+    async with heartbeat():
+        await asyncio.sleep(1000)
+asyncio.run(turn())
 """
+Supervisor(Home.at(Path(sys.argv[1])),
+           {"sleeper": ["sleep", "1000"], "failing": ["sh", "-c", "echo failed; exit 3"],
+            "turning": [sys.executable, "-c", TURNING]},
+           {"PATH": "/usr/bin:/bin", "PYTHONPATH": sys.argv[2]}, silence=2.0).run()
+'''
 
 
 def eventually(holds: Callable[[], Any], seconds: float = 5.0) -> Any:
@@ -62,7 +72,7 @@ class Supervised:
     def spawn(self) -> subprocess.Popen[str]:
         """Start one more supervisor on the same home."""
         return subprocess.Popen(
-            [sys.executable, "-c", SUPERVISE, str(self.home.root)],
+            [sys.executable, "-c", SUPERVISE, str(self.home.root), str(SOURCES)],
             env={**os.environ, "PYTHONPATH": str(SOURCES)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -77,7 +87,11 @@ class Supervised:
 
     def sleeper(self) -> int | None:
         """Return the sleeping service's process id."""
-        pid: int | None = self.ask("status")["sleeper"]["pid"]
+        return self.pid("sleeper")
+
+    def pid(self, service: str) -> int | None:
+        """Return a service's process id."""
+        pid: int | None = self.ask("status")[service]["pid"]
         return pid
 
 
@@ -110,6 +124,18 @@ def test_a_service_that_keeps_failing_is_tried_less_and_less_often(supervised: S
     assert told["last_exit"] == "exit status 3"
     assert 2 <= told["restarts"] <= 5
     assert "failed" in (supervised.home.log / "failing.log").read_text()
+
+
+def test_a_service_whose_heartbeat_stops_is_replaced_and_only_that_one(supervised: Supervised) -> None:
+    sleeper, turning = supervised.sleeper(), supervised.pid("turning")
+    time.sleep(3.5)
+    assert (supervised.sleeper(), supervised.pid("turning")) == (sleeper, turning)
+    assert turning is not None
+    os.kill(turning, signal.SIGSTOP)
+    eventually(lambda: supervised.pid("turning") not in (turning, None))
+    assert supervised.ask("status")["turning"]["last_exit"] == "signal SIGKILL after 2 s without a heartbeat"
+    assert supervised.sleeper() == sleeper
+    assert not alive(turning)
 
 
 def test_a_second_supervisor_of_the_same_home_refuses(supervised: Supervised) -> None:

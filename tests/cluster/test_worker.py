@@ -147,36 +147,6 @@ def test_a_failing_duty_does_not_keep_the_others_from_running(
     assert connection.execute("SELECT misses FROM _steadytext_cache_totals").fetchone() == (1,)
 
 
-def test_what_pg_cron_does_is_left_to_it(
-    cluster: PrivateCluster, database: str, connection: psycopg.Connection
-) -> None:
-    connection.execute("CREATE SCHEMA cron")
-    connection.execute("CREATE TABLE cron.job (command text, active boolean, database text)")
-    connection.execute(
-        "INSERT INTO cron.job VALUES ('SELECT _steadytext_cache_fold()', true, current_database()),"
-        " ('SELECT steadytext_queue_purge()', false, current_database())"
-    )
-    connection.execute("SET allow_system_table_mods = on")
-    connection.execute(
-        "INSERT INTO pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion)"
-        " VALUES (987654, 'pg_cron', 10, 'cron'::regnamespace, false, '1.6')"
-    )
-    connection.execute("INSERT INTO _steadytext_cache_hits (entry_id) VALUES (0)")
-    connection.execute(
-        "INSERT INTO steadytext_queue (request_type, lane, owner, prompt, max_retries, status, completed_at)"
-        " VALUES ('x', 'x', CURRENT_USER, 'p', 0, 'completed', now() - interval '400 days')"
-    )
-
-    async def lead() -> None:
-        leader = Leader(cluster, database, fold=0.1, purge=0.1)
-        await leader.run(0.4)
-        await leader.close()
-
-    asyncio.run(lead())
-    assert connection.execute("SELECT misses FROM _steadytext_cache_totals").fetchone() == (0,)
-    assert connection.execute("SELECT count(*) FROM steadytext_queue").fetchone() == (0,)
-
-
 def test_the_leader_cleans_up(cluster: PrivateCluster, database: str, connection: psycopg.Connection) -> None:
     connection.execute(
         'INSERT INTO steadytext_audit_log ("timestamp", user_id, action)'
@@ -192,29 +162,15 @@ def test_the_leader_cleans_up(cluster: PrivateCluster, database: str, connection
     assert connection.execute("SELECT count(*) FROM steadytext_audit_log WHERE user_id = 'x'").fetchone() == (0,)
 
 
-def test_monitoring_is_scheduled_by_pg_cron_where_it_is(connection: psycopg.Connection) -> None:
-    connection.execute("CREATE SCHEMA cron")
-    connection.execute("CREATE TABLE cron.job (name text, schedule text, command text)")
-    connection.execute(
-        "CREATE FUNCTION cron.schedule(text, text, text) RETURNS bigint LANGUAGE sql AS"
-        " $$ INSERT INTO cron.job VALUES ($1, $2, $3) RETURNING 1::bigint $$"
-    )
-    connection.execute("SET allow_system_table_mods = on")
-    connection.execute(
-        "INSERT INTO pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion)"
-        " VALUES (987654, 'pg_cron', 10, 'cron'::regnamespace, false, '1.6')"
-    )
-    connection.execute("SELECT steadytext_monitoring_enable()")
-    row = connection.execute("SELECT name, schedule, command FROM cron.job").fetchone()
-    assert row == ("steadytext-cleanup", "0 * * * *", "SELECT public.steadytext_cleanup_job()")
-
-
 def test_a_heartbeat_counts_requests_errors_and_their_time() -> None:
     status = {"version": "1.0.0", "pid": 7, "uptime_s": 12.9, "models_loaded": ["a", "b"]}
     stats = {
         "steadytext_requests_total": {"generate,ok": 3.0, "generate,53400": 1.0},
         "steadytext_request_seconds_sum": {"generate": 2.0},
+        "steadytext_resident_memory_bytes": 3.4 * 2**20,
+        "steadytext_connections": 2.0,
     }
     assert heartbeat(status, stats) == {
         "version": "1.0.0", "uptime": 12, "models": ["a", "b"], "requests": 4, "errors": 1, "milliseconds": 500,
+        "memory": 3, "connections": 2,
     }  # fmt: skip

@@ -59,6 +59,10 @@ class Home:
         """libpq's password file for this cluster's superuser."""
         return self.root / "pgpass"
 
+    def heartbeat_socket(self, service: str) -> Path:
+        """Where the supervisor hears a service's heartbeat."""
+        return self.run / f"{service}.beat"
+
     @property
     def supervisor_socket(self) -> Path:
         """The supervisor's control socket."""

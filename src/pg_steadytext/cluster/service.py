@@ -28,12 +28,16 @@ class State(StrEnum):
 
 @dataclass(slots=True)
 class Service:
-    """A process that should be running unless somebody stopped it. Times are the supervisor's monotonic seconds."""
+    """A process that should be running unless somebody stopped it. Times are the supervisor's monotonic seconds.
+
+    A process that has sent a heartbeat is taken for hung, and killed, when none follows for ``silence``.
+    """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     log: RotatingLog
+    silence: float
     backoff: Backoff = field(default_factory=Backoff)
     state: State = State.STOPPED
     restarts: int = 0
@@ -43,6 +47,7 @@ class Service:
     _since: float = 0.0
     _due: float | None = None
     _wanted: bool = False
+    _is_hung: bool = False
 
     @property
     def pid(self) -> int | None:
@@ -69,8 +74,13 @@ class Service:
         self.stop(now)
         self.start(now)
 
+    def beat(self, now: float) -> None:
+        """Take note of the process's heartbeat."""
+        if self.state is State.RUNNING:
+            self._due = now + self.silence
+
     def tick(self, now: float) -> None:
-        """Notice an exit, start again when the pause is over, kill a process that does not stop."""
+        """Notice an exit, start again when the pause is over, kill a process that does not stop or is silent."""
         if self._process is not None and (status := self._process.poll()) is not None:
             self._ended(status, now)
         if self._due is None or now < self._due:
@@ -80,6 +90,7 @@ class Service:
             self._spawn(now)
         else:
             self._process.kill()
+            self._is_hung = self.state is State.RUNNING
             self._due = None
 
     @property
@@ -118,6 +129,9 @@ class Service:
     def _ended(self, status: int, now: float) -> None:
         self._process = None
         self.last_exit = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        if self._is_hung:
+            self.last_exit += f" after {self.silence:g} s without a heartbeat"
+            self._is_hung = False
         if not self._wanted:
             self.state, self._due = State.STOPPED, None
         elif self.state is State.STOPPING:

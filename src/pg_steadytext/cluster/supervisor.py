@@ -1,8 +1,9 @@
 """Keeps the daemon and the worker running.
 
-One thread, one loop over file descriptors: the control socket, the services' output, and a pipe on which signals
-arrive. A service that ends is started again within a fraction of a second, then with growing pauses. The kernel kills
-the services when the supervisor itself is killed, and a lock keeps a second supervisor off the same home.
+One thread, one loop over file descriptors: the control socket, the services' output and heartbeats, and a pipe on which
+signals arrive. A service that ends is started again within a fraction of a second, then with growing pauses; one whose
+heartbeat (systemd's protocol) stops is killed first. The kernel kills the services when the supervisor itself is
+killed, and a lock keeps a second supervisor off the same home.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from pg_steadytext.errors import NotAllowed
 CONVERSATION_SECONDS = 5.0
 CONVERSATIONS = 64
 CHUNK = 65536
+SILENCE_SECONDS = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ class Supervisor:
         commands: Mapping[str, Sequence[str]],
         environment: Mapping[str, str],
         *,
+        silence: float = SILENCE_SECONDS,
         clock: Clock = time.monotonic,
     ) -> None:
         self._home = home
@@ -54,7 +57,17 @@ class Supervisor:
         self._leaving = False
         self._conversations: dict[int, Conversation] = {}
         self._services = {
-            name: Service(name, command, environment, RotatingLog(home.log / f"{name}.log"))
+            name: Service(
+                name,
+                command,
+                {
+                    **environment,
+                    "NOTIFY_SOCKET": str(home.heartbeat_socket(name)),
+                    "WATCHDOG_USEC": f"{silence * 1_000_000:.0f}",
+                },
+                RotatingLog(home.log / f"{name}.log"),
+                silence,
+            )
             for name, command in commands.items()
         }
 
@@ -70,6 +83,7 @@ class Supervisor:
             log.info("supervising %s", ", ".join(self._services))
             try:
                 for service in self._services.values():
+                    self._watch_heartbeat(service)
                     service.start(self._clock())
                     self._watch_output(service)
                 while not self._finished():
@@ -77,6 +91,8 @@ class Supervisor:
             finally:
                 server.close()
                 self._home.supervisor_socket.unlink(missing_ok=True)
+                for name in self._services:
+                    self._home.heartbeat_socket(name).unlink(missing_ok=True)
             log.info("every service has ended")
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -136,6 +152,18 @@ class Supervisor:
         if service.output is not None:
             reader, service.output = service.output, None
             self._selector.register(reader, selectors.EVENT_READ, partial(self._copy_output, service, reader))
+
+    def _watch_heartbeat(self, service: Service) -> None:
+        path = self._home.heartbeat_socket(service.name)
+        path.unlink(missing_ok=True)
+        receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        receiver.bind(str(path))
+        self._selector.register(receiver, selectors.EVENT_READ, partial(self._take_beat, service, receiver))
+
+    def _take_beat(self, service: Service, receiver: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError):
+            receiver.recv(CHUNK)
+            service.beat(self._clock())
 
     def _copy_output(self, service: Service, reader: int) -> None:
         try:

@@ -26,6 +26,7 @@ from pg_steadytext.errors import (
     ModelFailed,
     SteadyTextError,
 )
+from pg_steadytext.heartbeat import heartbeat
 
 STREAMS = ("generate_stream", "generate_iter")
 OUTSIDE_METRICS = "unknown"
@@ -59,6 +60,7 @@ class Daemon:
         self._jobs: dict[bytes, dict[str, Job]] = {}
         self._stopping = asyncio.Event()
         self.endpoint = Endpoint(options, self._on_message, self._on_gone)
+        self.metrics.count_connections = lambda: self.endpoint.connections
         self.http = HttpServer(options.metrics_port, self.metrics.registry, self._health)
 
     def _health(self) -> dict[str, Any]:
@@ -287,4 +289,5 @@ def _why_cancelled(error: asyncio.CancelledError) -> SteadyTextError:
 
 async def run(options: DaemonOptions) -> None:
     """Run a daemon until it is told to stop."""
-    await Daemon(options).serve()
+    async with heartbeat():
+        await Daemon(options).serve()

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 import psycopg
 
 from pg_steadytext.daemon.aio import AsyncDaemonClient
+from pg_steadytext.heartbeat import heartbeat
 from pg_steadytext.queue.duties import SQL as MAINTENANCE
 from pg_steadytext.queue.duties import Duties
 from pg_steadytext.queue.guests import Lane, Surroundings
@@ -207,4 +208,5 @@ async def serve(settings: Settings, options: WorkerOptions) -> None:
     daemon = AsyncDaemonClient(settings.daemon_endpoint, timeout_ms=settings.daemon_timeout_ms)
     worker = Worker(connector(settings), daemon, options)
     daemon.on_change = worker.daemon_changed
-    await worker.serve()
+    async with heartbeat():
+        await worker.serve()
