@@ -25,6 +25,7 @@ BEGIN
     WHERE d.relation = relation AND (destination IS NULL OR d.destination = destination);
     IF to_change THEN
         PERFORM @extschema@._steadytext_check_owner(relation);
+        PERFORM @extschema@._steadytext_builder_gives_way(relation);
         SELECT d.* INTO found FROM @extschema@.steadytext_autoembeddings d WHERE d.id = found.id FOR NO KEY UPDATE;
     END IF;
     RETURN found;
@@ -47,6 +48,31 @@ BEGIN
     IF NOT pg_has_role(@extschema@._steadytext_caller(), @extschema@._steadytext_relation_owner(relation), 'USAGE') THEN
         PERFORM @extschema@._steadytext_raise('42501', format('must be owner of table %s', relation));
     END IF;
+END
+$$;
+
+-- Whoever builds indexes of a table holds this lock alone; whoever changes its declarations shares it.
+CREATE FUNCTION @extschema@._steadytext_builder_key(relation regclass) RETURNS bigint
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN hashtextextended('pg_steadytext index', relation::oid::bigint);
+END
+$$;
+
+-- Keep workers from building indexes of the table until this transaction ends, and stop the one that does: building beside
+-- writers waits for all who have looked at the database before, and these would wait for its lock.
+CREATE FUNCTION @extschema@._steadytext_builder_gives_way(relation regclass) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    key constant bigint := @extschema@._steadytext_builder_key(relation);
+BEGIN
+    WHILE NOT pg_try_advisory_xact_lock_shared(key) LOOP
+        PERFORM pg_cancel_backend(l.pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+        WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.mode = 'ExclusiveLock' AND l.granted
+          AND l.objsubid = 1 AND (l.classid::bigint << 32) | l.objid::bigint = key;
+        PERFORM pg_sleep(0.05);
+    END LOOP;
 END
 $$;
 
@@ -186,6 +212,7 @@ BEGIN
             'It must be an ordinary or partitioned table, and not a temporary one.');
     END IF;
     PERFORM @extschema@._steadytext_check_owner(relation);
+    PERFORM @extschema@._steadytext_builder_gives_way(relation);
 END
 $$;
 

@@ -63,11 +63,12 @@ END
 $$;
 
 -- Declarations whose backfill is done and whose indexes are not there yet.
-CREATE FUNCTION @extschema@._steadytext_autoembed_unindexed() RETURNS TABLE (id integer, statements text[])
+CREATE FUNCTION @extschema@._steadytext_autoembed_unindexed() RETURNS TABLE (id integer, lock_key bigint, statements text[])
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN QUERY
-    SELECT d.id, ARRAY(SELECT s FROM @extschema@._steadytext_index_statements(d) s)
+    SELECT d.id, @extschema@._steadytext_builder_key(d.relation),
+        ARRAY(SELECT s FROM @extschema@._steadytext_index_statements(d) s)
     FROM @extschema@.steadytext_autoembeddings d
     WHERE d.index_state = 'wanted' AND d.backfill_done AND d.state = 'active'
       AND EXISTS (SELECT FROM pg_class c WHERE c.oid = d.relation)

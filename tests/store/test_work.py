@@ -206,3 +206,16 @@ def test_a_dropped_declaration_leaves_the_vectors_and_no_trigger(articles: Store
         )
         == []
     )
+
+
+def test_whoever_changes_a_declaration_need_not_wait_for_its_index(articles: Store, connect: Sessions) -> None:
+    building = "SELECT EXISTS (SELECT FROM pg_stat_progress_create_index)"
+    with connect(autocommit=False) as reader:
+        reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        reader.execute("SELECT 1 FROM articles LIMIT 1")
+        articles.run("INSERT INTO articles VALUES (1, 't', 'one')")
+        until(lambda: articles.value(building) is True, 60)
+        articles.run("SELECT steadytext_autoembed_alter('articles', template => '{title} {body}')")
+        assert articles.value(building) is False
+    until(lambda: articles.value("SELECT index_state FROM steadytext_autoembed_status('articles')") == "built", 90)
+    assert articles.value("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == 0

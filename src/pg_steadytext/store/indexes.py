@@ -20,24 +20,29 @@ async def build_missing(connect: Connect, session: Session) -> None:
 
     CREATE INDEX CONCURRENTLY can stand in no function, so this runs it, with the worker's own rights.
     """
-    for autoembed, wanted in await session.run("unindexed"):
-        refusal = await _build(connect, autoembed, wanted)
+    for autoembed, key, wanted in await session.run("unindexed"):
+        refusal = await _build(connect, autoembed, key, wanted)
         if refusal is not _BUSY:
             await session.run("indexed", {"autoembed": autoembed, "refusal": refusal})
 
 
 _BUSY = "another worker builds it"
+_IN_THE_WAY = (psycopg.errors.QueryCanceled, psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable)
+"""Somebody changes the table."""
 
 
-async def _build(connect: Connect, autoembed: int, wanted: Sequence[str]) -> str | None:
+async def _build(connect: Connect, autoembed: int, key: int, wanted: Sequence[str]) -> str | None:
     connection = await connect()
     try:
-        mine = await connection.execute(SQL["builds_alone"], {"autoembed": autoembed})
+        mine = await connection.execute(SQL["builds_alone"], {"key": key})
         if (await mine.fetchone()) != (True,):
             return _BUSY
         for statement in wanted:
             await connection.execute(statement.encode())
             log.info("declaration %d: %s", autoembed, statement)
+    except _IN_THE_WAY as error:
+        log.info("declaration %d: an index is built later: %s", autoembed, error)
+        return _BUSY
     except psycopg.OperationalError:
         if connection.closed:
             return _BUSY

@@ -22,11 +22,11 @@ SELECT _steadytext_autoembed_release(
 SELECT _steadytext_autoembed_look_after();
 
 -- name: unindexed
-SELECT id, statements FROM _steadytext_autoembed_unindexed();
+SELECT id, lock_key, statements FROM _steadytext_autoembed_unindexed();
 
 -- name: indexed
 SELECT _steadytext_autoembed_indexed(%(autoembed)s, %(refusal)s);
 
 -- name: builds_alone
--- A session lock: whoever builds holds it until that session ends.
-SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended('pg_steadytext index', %(autoembed)s));
+-- A session lock: whoever builds holds it until that session ends. Who changes the table's declarations keeps it away.
+SELECT pg_catalog.pg_try_advisory_lock(%(key)s);
