@@ -15,7 +15,7 @@ CSRF_HEADER = "X-CSRF-Token"
 SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
-async def find_caller(request: Request) -> Caller:
+def find_caller(request: Request) -> Caller:
     """Return the caller. Raises ``Problem`` 401 when the request names none.
 
     A browser sends the cookie by itself, so a request that changes something must also prove that it knows the
@@ -36,4 +36,9 @@ def _hash(text: str) -> bytes:
     return token_hash(text.encode("utf-8", "replace").decode())
 
 
-Who = Annotated[Caller, Depends(find_caller)]
+async def _found(request: Request) -> Caller:
+    # A dependency that is no coroutine would be called in a thread.
+    return find_caller(request)
+
+
+Who = Annotated[Caller, Depends(_found)]

@@ -57,9 +57,9 @@ class NewMemory(Strict):
     body: Body
     title: Line | None = None
     category: Word | None = None
-    tags: Tags = []
+    tags: Tags = Field(default_factory=list)
     source: Line | None = None
-    provenance: Object = {}
+    provenance: Object = Field(default_factory=dict)
     pinned: bool = False
     is_recalled: bool = Field(False, description="The text was recalled from memory: it is never extracted again.")
     agent_id: UUID | None = None

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
+import orjson
 from fastapi import Header, Request, Response
 from psycopg.types.json import Jsonb
 
@@ -48,7 +49,7 @@ async def once(unit: Unit, request: Request, header: str | None, effect: Callabl
     }
     if stored := await unit.row("idempotency_begin", which):
         status, headers, body = stored
-        return Reply(body, status, headers).response(**REPLAYED)
+        return Reply(body, status, orjson.loads(headers)).response(**REPLAYED)
     reply = await effect()
     stored_as = {"status": reply.status, "headers": Jsonb(dict(reply.headers)), "body": reply.body}
     await unit.rows("idempotency_end", {**which, **stored_as})

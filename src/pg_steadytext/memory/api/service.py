@@ -31,9 +31,14 @@ class Service:
         return tokens.token(secrets.token_bytes(tokens.RANDOM_BYTES), prefix)
 
 
-async def of_request(request: Request) -> Service:
+def of_request(request: Request) -> Service:
     """Return the service that a request reached."""
     return cast(Service, request.app.state.service)
 
 
-Here = Annotated[Service, Depends(of_request)]
+async def _found(request: Request) -> Service:
+    # A dependency that is no coroutine would be called in a thread.
+    return of_request(request)
+
+
+Here = Annotated[Service, Depends(_found)]

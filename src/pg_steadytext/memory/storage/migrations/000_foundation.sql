@@ -122,20 +122,21 @@ CREATE INDEX memories_by_change ON memory.memories (user_id, change_seq);
 -- The last line against a second row of the same text; a copy made on purpose says what it is a copy of.
 CREATE UNIQUE INDEX memories_by_content ON memory.memories (user_id, content_hash)
     WHERE deleted_at IS NULL AND duplicate_of IS NULL;
+CREATE INDEX memories_by_original ON memory.memories (user_id, duplicate_of) WHERE duplicate_of IS NOT NULL;
 CREATE INDEX memories_in_trash ON memory.memories (deleted_at) WHERE deleted_at IS NOT NULL;
 CREATE INDEX memories_that_expire ON memory.memories (expires_at) WHERE expires_at IS NOT NULL AND deleted_at IS NULL;
 
 -- What each version changed, as {"field": [before, after]}: walked back from the memory it gives every former version.
+-- No foreign key to the memory: it would cost every save a look at what the same transaction has just written.
 CREATE TABLE memory.memory_history (
-    user_id   uuid NOT NULL,
+    user_id   uuid NOT NULL REFERENCES memory.users ON DELETE CASCADE,
     memory_id uuid NOT NULL,
     version   bigint NOT NULL,
     action    text NOT NULL CHECK (action IN ('created', 'changed', 'trashed', 'restored')),
     actor     jsonb NOT NULL,
     changes   jsonb NOT NULL DEFAULT '{}',
     at        timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (user_id, memory_id, version),
-    FOREIGN KEY (user_id, memory_id) REFERENCES memory.memories ON DELETE CASCADE
+    PRIMARY KEY (user_id, memory_id, version)
 );
 
 CREATE TABLE memory.links (
@@ -187,4 +188,4 @@ GRANT SELECT (user_id, id, name, scopes, created_at, expires_at, revoked_at, las
    ON memory.api_keys TO memory_app;
 GRANT SELECT (user_id, id, created_at, expires_at), DELETE ON memory.web_sessions TO memory_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON memory.memories, memory.links, memory.attachments TO memory_app;
-GRANT SELECT, INSERT ON memory.memory_history TO memory_app;
+GRANT SELECT, INSERT, DELETE ON memory.memory_history TO memory_app;

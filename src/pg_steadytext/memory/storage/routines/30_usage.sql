@@ -21,9 +21,8 @@ $$;
 
 -- Seconds until a day that began then is over, at least 1.
 CREATE OR REPLACE FUNCTION memory.seconds_left(p_since timestamptz) RETURNS integer
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT greatest(1, ceil(86400 - extract(epoch FROM now() - p_since)))::integer
-$$;
+LANGUAGE sql STABLE
+RETURN greatest(1, ceil(86400 - extract(epoch FROM now() - p_since)))::integer;
 
 CREATE OR REPLACE FUNCTION memory.refuse_rate(p_what text, p_limit bigint, p_since timestamptz, p_tier memory.tiers)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

@@ -1,7 +1,8 @@
+-- Bodies in the standard's form are bound when they are made, so that no search_path leads them astray, and the planner
+-- puts them in place of the call.
 CREATE OR REPLACE FUNCTION memory.iso(p_at timestamptz) RETURNS text
-LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT to_char(p_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
-$$;
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN pg_catalog.to_char(p_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 
 -- A memory as every endpoint shows it.
 CREATE OR REPLACE FUNCTION memory.memory_json(m memory.memories) RETURNS jsonb
@@ -27,29 +28,39 @@ $$;
 
 -- What a memory takes of its owner's bytes.
 CREATE OR REPLACE FUNCTION memory.weigh(m memory.memories) RETURNS bigint
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN octet_length(m.body) + coalesce(octet_length(m.title), 0) + octet_length(m.provenance::text);
-END
-$$;
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN octet_length(m.body) + coalesce(octet_length(m.title), 0) + octet_length(m.provenance::text);
 
 -- Why models have something to do with a memory: text that was recalled from memory is not extracted again.
 CREATE OR REPLACE FUNCTION memory.enrichment_of(m memory.memories) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE WHEN m.is_recalled THEN 'none' ELSE 'pending' END
-$$;
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN m.is_recalled THEN 'none' ELSE 'pending' END;
 
--- The user's live memory of the same text: the original before its copies. One that has expired makes room.
-CREATE OR REPLACE FUNCTION memory.same_text(p_user uuid, p_hash bytea, p_but uuid, OUT found memory.memories)
+-- The user's live memory of the same text: the original, for copies name it. One that has expired makes room.
+CREATE OR REPLACE FUNCTION memory.same_text(p_user uuid, p_hash bytea, OUT found memory.memories)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     LOOP
         SELECT * INTO found FROM memory.memories m
-        WHERE m.user_id = p_user AND m.content_hash = p_hash AND m.deleted_at IS NULL AND m.id <> p_but
-        ORDER BY m.duplicate_of NULLS FIRST, m.created_at LIMIT 1;
+        WHERE m.user_id = p_user AND m.content_hash = p_hash AND m.deleted_at IS NULL AND m.duplicate_of IS NULL;
         EXIT WHEN found.expires_at IS NULL OR found.expires_at > now();
         PERFORM memory.put_away(found);
     END LOOP;
+END
+$$;
+
+-- When an original goes, or says something else, its oldest copy takes its place.
+CREATE OR REPLACE FUNCTION memory.hand_over(m memory.memories)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_heir uuid;
+BEGIN
+    SELECT c.id INTO v_heir FROM memory.memories c
+    WHERE c.user_id = m.user_id AND c.duplicate_of = m.id AND c.deleted_at IS NULL
+    ORDER BY c.created_at, c.id LIMIT 1;
+    UPDATE memory.memories c
+    SET duplicate_of = nullif(v_heir, c.id), change_seq = nextval('memory.change_seq')
+    WHERE c.user_id = m.user_id AND c.duplicate_of = m.id;
 END
 $$;
 
@@ -64,7 +75,7 @@ DECLARE
 BEGIN
     v_new := jsonb_populate_record(NULL::memory.memories, p_note);
     PERFORM memory.lock_usage();
-    v_same := memory.same_text(v_me, v_new.content_hash, v_new.id);
+    v_same := memory.same_text(v_me, v_new.content_hash);
     IF v_same.id IS NOT NULL AND NOT p_force THEN
         is_new := false;
         kept := v_same;
@@ -74,7 +85,7 @@ BEGIN
         RETURN;
     END IF;
     v_new.user_id := v_me;
-    v_new.duplicate_of := coalesce(v_same.duplicate_of, v_same.id);
+    v_new.duplicate_of := v_same.id;
     v_new.bytes := memory.weigh(v_new);
     SELECT c.saves_limit, c.saves_left, c.saves_reset INTO saves_limit, saves_left, saves_reset
     FROM memory.count_write(1, v_new.bytes, 1) c;
@@ -127,9 +138,8 @@ END
 $$;
 
 CREATE OR REPLACE FUNCTION memory.is_away(m memory.memories) RETURNS boolean
-LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT m.deleted_at IS NOT NULL OR coalesce(m.expires_at <= now(), false)
-$$;
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN m.deleted_at IS NOT NULL OR coalesce(m.expires_at <= now(), false);
 
 CREATE OR REPLACE FUNCTION memory.write_back(m memory.memories) RETURNS memory.memories
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -168,11 +178,14 @@ BEGIN
     v_is.bytes := memory.weigh(v_is);
     PERFORM memory.count_write(0, v_is.bytes - v_was.bytes, 0);
     IF v_changes ? 'body' THEN
-        v_is.duplicate_of := (memory.same_text(v_is.user_id, v_is.content_hash, v_is.id)).id;
+        v_is.duplicate_of := nullif((memory.same_text(v_is.user_id, v_is.content_hash)).id, v_is.id);
         v_is.embedding_status := 'pending';
         v_is.enrichment_status := memory.enrichment_of(v_is);
     END IF;
     v_is := memory.write_back(v_is);
+    IF v_is.content_hash <> v_was.content_hash OR v_is.duplicate_of IS NOT NULL THEN
+        PERFORM memory.hand_over(v_is);
+    END IF;
     PERFORM memory.write_history(v_is, 'changed', v_changes);
     RETURN v_is;
 END
@@ -183,6 +196,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     m.deleted_at := now();
     m := memory.write_back(m);
+    PERFORM memory.hand_over(m);
     PERFORM memory.write_history(m, 'trashed');
     RETURN m;
 END
@@ -202,7 +216,7 @@ BEGIN
         PERFORM memory.refuse(409, 'not-in-trash', 'the memory is not in the trash');
     END IF;
     -- Somebody may have saved the text again in the meantime.
-    v_it.duplicate_of := (memory.same_text(v_it.user_id, v_it.content_hash, v_it.id)).id;
+    v_it.duplicate_of := (memory.same_text(v_it.user_id, v_it.content_hash)).id;
     v_it.deleted_at := NULL;
     v_it.expires_at := CASE WHEN v_it.expires_at > now() THEN v_it.expires_at END;
     v_it := memory.write_back(v_it);
@@ -222,5 +236,7 @@ BEGIN
     FROM memory.attachments a WHERE a.user_id = v_it.user_id AND a.memory_id = p_id;
     PERFORM memory.count_write(-1, -v_bytes, 0);
     DELETE FROM memory.memories m WHERE m.user_id = v_it.user_id AND m.id = p_id;
+    DELETE FROM memory.memory_history h WHERE h.user_id = v_it.user_id AND h.memory_id = p_id;
+    PERFORM memory.hand_over(v_it);
 END
 $$;

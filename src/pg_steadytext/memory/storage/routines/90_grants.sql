@@ -11,7 +11,7 @@ GRANT EXECUTE ON FUNCTION
     memory.count_rate(text, bigint), memory.usage_json(), memory.rate_json(bigint, timestamptz, bigint),
     memory.iso(timestamptz), memory.memory_json(memory.memories),
     memory.write_history(memory.memories, text, jsonb), memory.weigh(memory.memories),
-    memory.enrichment_of(memory.memories), memory.same_text(uuid, bytea, uuid), memory.add(jsonb, boolean),
+    memory.enrichment_of(memory.memories), memory.same_text(uuid, bytea), memory.hand_over(memory.memories), memory.add(jsonb, boolean),
     memory.check_owner(memory.memories), memory.take(uuid, bigint[], boolean), memory.is_away(memory.memories),
     memory.write_back(memory.memories), memory.change(uuid, bigint[], jsonb), memory.put_away(memory.memories),
     memory.trash(uuid, bigint[]), memory.restore(uuid), memory.purge(uuid, bigint[]),

@@ -1,5 +1,5 @@
 -- name: save
-SELECT status, headers, body, is_replay
+SELECT status, headers::text, body, is_replay
 FROM memory.save(%(kind)s, %(hash)s, %(csrf)s, %(path)s, %(key)s, %(fingerprint)s, %(note)s, %(force)s);
 
 -- name: add
@@ -56,7 +56,7 @@ ORDER BY h.version DESC
 LIMIT %(limit)s;
 
 -- name: idempotency_begin
-SELECT (a).status, (a).headers, (a).body
+SELECT (a).status, (a).headers::text, (a).body
 FROM memory.idempotency_begin(%(method)s, %(path)s, %(key)s, %(fingerprint)s) a
 WHERE (a).key IS NOT NULL;
 
