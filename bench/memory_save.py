@@ -3,8 +3,8 @@
 Both are served by one uvicorn process each, with a pool of as many connections, and are asked by the same clients
 over kept connections; one process is asked at a time. The bare route checks a body of one text and inserts it by one
 prepared statement; the save knows its caller by a key, counts against the plan, looks for the same text, and writes the
-history. Once for many users, and once for a single one, whose saves wait for each other's commits. Connects through the PG* environment as
-a superuser, and works in a database of its own.
+history. Once for many users, and once for a single one, whose saves wait for each other's commits. Connects through the
+PG* environment as a superuser, and works in a database of its own.
 """
 
 from __future__ import annotations

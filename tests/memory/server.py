@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import httpx2
@@ -23,22 +25,25 @@ from tests.support.runtime import wait_until
 SOURCES = Path(__file__).resolve().parents[2] / "src"
 
 Api = httpx2.Client
+T = TypeVar("T")
 
 
 class MemoryServer:
     """`pg-steadytext memory serve` on a free port; ``environment`` is added to its own."""
+
+    program = "from pg_steadytext.cli.main import app; app()"
 
     def __init__(self, cluster: PrivateCluster, database: str, *, user: str | None = None, **environment: str) -> None:
         self.port = ports.choose(())
         self.url = f"http://127.0.0.1:{self.port}"
         self.log: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pg_steadytext.cli", "memory", "serve", "--port", str(self.port)],
+            [sys.executable, "-c", self.program, "memory", "serve", "--port", str(self.port)],
             env={
                 **os.environ,
                 **cluster.client_environment(database),
                 **({"PGUSER": user} if user else {}),
-                "PYTHONPATH": str(SOURCES),
+                "PYTHONPATH": f"{SOURCES}:{SOURCES.parent}",
                 "STEADYTEXT_HOME": str(cluster.home.root),
                 **environment,
             },
@@ -102,3 +107,17 @@ def make_person(
     made = accounts.add_user(superuser, email, "Somebody", None, is_admin=is_admin, plan=plan)
     key = accounts.add_key(superuser, email, "tests", scopes)
     return Person(made, email, key, server.client(key))
+
+
+def at_once(clients: int, url: str, key: str, act: Callable[[Api, int], T]) -> list[T]:
+    """Let that many clients, each with a connection of its own, act in the same moment; returns what each got."""
+    ready = threading.Barrier(clients)
+
+    def one(number: int) -> T:
+        with Api(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as api:
+            api.get("/v1/me")
+            ready.wait(30)
+            return act(api, number)
+
+    with ThreadPoolExecutor(clients) as threads:
+        return list(threads.map(one, range(clients)))

@@ -37,14 +37,14 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN m.is_recalled THEN 'none' ELSE 'pending' END;
 
 -- The user's live memory of the same text: the original, for copies name it. One that has expired makes room.
-CREATE OR REPLACE FUNCTION memory.same_text(p_user uuid, p_hash bytea, OUT found memory.memories)
+CREATE OR REPLACE FUNCTION memory.same_text(p_user uuid, p_hash bytea, OUT same memory.memories)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     LOOP
-        SELECT * INTO found FROM memory.memories m
+        SELECT * INTO same FROM memory.memories m
         WHERE m.user_id = p_user AND m.content_hash = p_hash AND m.deleted_at IS NULL AND m.duplicate_of IS NULL;
-        EXIT WHEN found.expires_at IS NULL OR found.expires_at > now();
-        PERFORM memory.put_away(found);
+        EXIT WHEN same.expires_at IS NULL OR same.expires_at > now();
+        PERFORM memory.put_away(same);
     END LOOP;
 END
 $$;

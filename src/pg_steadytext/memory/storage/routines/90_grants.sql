@@ -20,3 +20,4 @@ GRANT EXECUTE ON FUNCTION
     memory.export_rows(), memory.set_plan(uuid, text, boolean)
 TO memory_app;
 GRANT EXECUTE ON FUNCTION memory.set_plan(uuid, text, boolean), memory.iso(timestamptz) TO memory_admin;
+GRANT SELECT ON memory.migrations TO memory_service;
