@@ -37,16 +37,17 @@ class MemoryServer:
         self.port = ports.choose(())
         self.url = f"http://127.0.0.1:{self.port}"
         self.log: list[str] = []
+        self.environment = {
+            **os.environ,
+            **cluster.client_environment(database),
+            **({"PGUSER": user} if user else {}),
+            "PYTHONPATH": f"{SOURCES}:{SOURCES.parent}",
+            "STEADYTEXT_HOME": str(cluster.home.root),
+            **environment,
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-c", self.program, "memory", "serve", "--port", str(self.port)],
-            env={
-                **os.environ,
-                **cluster.client_environment(database),
-                **({"PGUSER": user} if user else {}),
-                "PYTHONPATH": f"{SOURCES}:{SOURCES.parent}",
-                "STEADYTEXT_HOME": str(cluster.home.root),
-                **environment,
-            },
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -33,7 +33,7 @@ def test_another_payload_under_the_same_key_is_refused(person: Person) -> None:
 
 @pytest.mark.parametrize("malformed", ['"', '""', "a b", '"ä"', '"' + "x" * 256 + '"', '"a"b"'])
 def test_a_malformed_key_is_refused(person: Person, malformed: str) -> None:
-    headers = {"Idempotency-Key": malformed.encode("latin-1")}
+    headers = {b"Idempotency-Key": malformed.encode("latin-1")}
     answer = person.api.post("/v1/memories", json={"body": "x"}, headers=headers)
     assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
 

@@ -19,7 +19,8 @@ PREFIX = "STEADYTEXT_MEMORY_"
 class MemorySettings:
     """Where the service listens, how large a request may be, and who may register.
 
-    `public` are the installation's settings, `workers` the processes that share the port.
+    `public` are the installation's settings, `workers` the processes that share the port, `connections` what each of
+    them opens to PostgreSQL, and `wait_seconds` how long a request waits for one of those.
     """
 
     public: Settings = field(repr=False)
@@ -27,6 +28,7 @@ class MemorySettings:
     port: int = DEFAULT_PORT
     workers: int = 1
     connections: int = 10
+    wait_seconds: int = 10
     open_registration: bool = True
     secure_cookies: bool = False
     session_hours: int = 24 * 14
@@ -48,6 +50,7 @@ class MemorySettings:
             port=port if port is not None else _whole(env, "PORT", DEFAULT_PORT, most=65535),
             workers=workers or _whole(env, "WORKERS", 1, most=64),
             connections=_whole(env, "CONNECTIONS", 10, most=1000),
+            wait_seconds=_whole(env, "WAIT_SECONDS", 10, most=600),
             open_registration=_flag(env, "OPEN_REGISTRATION", default=True),
             secure_cookies=_flag(env, "SECURE_COOKIES", default=not is_loopback(chosen)),
             session_hours=_whole(env, "SESSION_HOURS", 24 * 14, most=24 * 365),

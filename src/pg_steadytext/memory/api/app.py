@@ -33,7 +33,7 @@ SCHEMES = {
 
 def create(settings: MemorySettings, *, sql: Mapping[str, bytes] | None = None) -> FastAPI:
     """Make the application; ``sql`` replaces the statements, by name."""
-    service = Service(settings, Database(settings.public, settings.connections, sql))
+    service = Service(settings, Database(settings.public, settings.connections, settings.wait_seconds, sql))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

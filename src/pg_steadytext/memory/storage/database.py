@@ -65,7 +65,9 @@ class Unit:
 class Database:
     """The service's connections."""
 
-    def __init__(self, settings: Settings, connections: int, sql: Mapping[str, bytes] | None = None) -> None:
+    def __init__(
+        self, settings: Settings, connections: int, wait_seconds: float, sql: Mapping[str, bytes] | None = None
+    ) -> None:
         self.sql = load_statements() if sql is None else sql
         self.pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             kwargs={
@@ -73,7 +75,7 @@ class Database:
                 "user": settings.pg_user, "application_name": "pg_steadytext memory", "autocommit": True,
                 "connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3,
             },
-            min_size=min(2, connections), max_size=connections, timeout=10, open=False,
+            min_size=min(2, connections), max_size=connections, timeout=wait_seconds, open=False,
         )  # fmt: skip
 
     async def open(self) -> None:
