@@ -22,7 +22,7 @@ from pg_steadytext.memory.api.app import create
 from pg_steadytext.memory.settings import MemorySettings
 from tests.memory.server import MemoryServer, Person, make_person
 
-EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "5"))
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 
 

@@ -35,15 +35,22 @@ END
 $$;
 
 -- Count a write in its own transaction, or refuse it; the counters never pass their limits. A negative amount gives back.
-CREATE OR REPLACE FUNCTION memory.count_write(
-    p_memories bigint, p_bytes bigint, p_saves bigint,
+CREATE OR REPLACE FUNCTION memory.count_write(p_memories bigint, p_bytes bigint, p_saves bigint)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM memory.count_locked(memory.lock_usage(), p_memories, p_bytes, p_saves);
+END
+$$;
+
+-- The same for a row that is locked already.
+CREATE OR REPLACE FUNCTION memory.count_locked(
+    p_used memory.usage, p_memories bigint, p_bytes bigint, p_saves bigint,
     OUT saves_limit bigint, OUT saves_left bigint, OUT saves_reset integer)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_used memory.usage;
+    v_used memory.usage := p_used;
     v_tier memory.tiers;
 BEGIN
-    v_used := memory.lock_usage();
     SELECT * INTO v_tier FROM memory.tiers t WHERE t.name = v_used.tier;
     IF now() >= v_used.saves_since + interval '1 day' THEN
         v_used.saves := 0;

@@ -72,30 +72,33 @@ DECLARE
     v_me uuid := memory.me();
     v_new memory.memories;
     v_same memory.memories;
+    v_used memory.usage;
 BEGIN
     v_new := jsonb_populate_record(NULL::memory.memories, p_note);
-    PERFORM memory.lock_usage();
+    v_used := memory.lock_usage();
     v_same := memory.same_text(v_me, v_new.content_hash);
     IF v_same.id IS NOT NULL AND NOT p_force THEN
         is_new := false;
         kept := v_same;
         kept.duplicate_of := v_same.id;
         SELECT c.saves_limit, c.saves_left, c.saves_reset INTO saves_limit, saves_left, saves_reset
-        FROM memory.count_write(0, 0, 0) c;
+        FROM memory.count_locked(v_used, 0, 0, 0) c;
         RETURN;
     END IF;
     v_new.user_id := v_me;
     v_new.duplicate_of := v_same.id;
     v_new.bytes := memory.weigh(v_new);
     SELECT c.saves_limit, c.saves_left, c.saves_reset INTO saves_limit, saves_left, saves_reset
-    FROM memory.count_write(1, v_new.bytes, 1) c;
+    FROM memory.count_locked(v_used, 1, v_new.bytes, 1) c;
     v_new.version := 1;
     v_new.change_seq := nextval('memory.change_seq');
     v_new.enrichment_status := memory.enrichment_of(v_new);
     v_new.embedding_status := 'pending';
     v_new.created_at := coalesce(v_new.created_at, now());
     v_new.updated_at := now();
-    PERFORM memory.check_owner(v_new);
+    IF v_new.agent_id IS NOT NULL OR v_new.session_id IS NOT NULL THEN
+        PERFORM memory.check_owner(v_new);
+    END IF;
     INSERT INTO memory.memories SELECT v_new.*;
     PERFORM memory.write_history(v_new, 'created');
     is_new := true;

@@ -8,6 +8,7 @@ TO memory_service;
 GRANT EXECUTE ON FUNCTION
     memory.lock_usage(), memory.refuse_amount(text, bigint, bigint, memory.tiers), memory.seconds_left(timestamptz),
     memory.refuse_rate(text, bigint, timestamptz, memory.tiers), memory.count_write(bigint, bigint, bigint),
+    memory.count_locked(memory.usage, bigint, bigint, bigint),
     memory.count_rate(text, bigint), memory.usage_json(), memory.rate_json(bigint, timestamptz, bigint),
     memory.iso(timestamptz), memory.memory_json(memory.memories),
     memory.write_history(memory.memories, text, jsonb), memory.weigh(memory.memories),
