@@ -19,7 +19,7 @@ from pg_steadytext.cluster.postgres import PrivateCluster
 
 STATEMENTS = Path(__file__).with_suffix(".sql")
 TOPICS = STATEMENTS.parents[1] / "extension"
-CHECKS = ("unpinned", "public_functions", "public_relations", "leakproof", "misnamed")
+CHECKS = ("unpinned", "public_functions", "public_relations", "leakproof", "backslashes", "misnamed")
 
 
 def main() -> int:

@@ -38,6 +38,14 @@ SELECT p.oid::regprocedure::text || ' is LEAKPROOF'
   JOIN pg_catalog.pg_proc AS p ON p.oid = m.objid AND m.classid = 'pg_catalog.pg_proc'::regclass
  WHERE p.proleakproof;
 
+-- name: backslashes
+-- A plain string's backslash means what standard_conforming_strings says, and that is the caller's to set.
+SELECT p.oid::regprocedure::text || ' has a backslash in a string that is no E string'
+  FROM member AS m
+  JOIN pg_catalog.pg_proc AS p ON p.oid = m.objid AND m.classid = 'pg_catalog.pg_proc'::regclass
+  JOIN pg_catalog.pg_language AS l ON l.oid = p.prolang AND l.lanname IN ('sql', 'plpgsql')
+ WHERE pg_catalog.regexp_replace(p.prosrc, '\mE''[^'']*''', '', 'g') LIKE '%\\%';
+
 -- name: misnamed
 SELECT p.oid::regprocedure::text || ' does not begin with steadytext_, _steadytext_, st_ or _st_'
   FROM member AS m

@@ -52,7 +52,7 @@ def test_home(account: Account) -> Iterator[Home]:
 @pytest.fixture(scope="session")
 def cluster(test_home: Home, account: Account) -> Iterator[PrivateCluster]:
     """A running PostgreSQL without crash safety; ``cluster.connect(database)`` opens a superuser session."""
-    server = PrivateCluster(test_home, account, binaries.choose(), ports.choose(()), durable=False)
+    server = PrivateCluster(test_home, account, binaries.choose(), ports.choose(()), False, {"max_connections": "300"})
     server.start()
     yield server
     server.stop("immediate")

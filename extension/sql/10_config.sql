@@ -110,13 +110,15 @@ CREATE TABLE @extschema@._steadytext_settings (
     max_pending_per_user bigint,
     queue_max_wait interval,
     queue_max_retries integer,
-    queue_retry_seconds integer
+    queue_retry_seconds integer,
+    prompt_policy text
 );
 
 COMMENT ON COLUMN @extschema@._steadytext_settings.generation_key IS
-    'The model part of a cache key''s canonical parameters; null where no answer may be shared';
+    'The model part of a cache key''s canonical parameters; null where no answer may be given unseen';
+COMMENT ON COLUMN @extschema@._steadytext_settings.prompt_policy IS 'Null while it is off';
 COMMENT ON COLUMN @extschema@._steadytext_settings.generation_params IS
-    'The cache key''s canonical parameters of a call that names none; null where no answer may be shared';
+    'The cache key''s canonical parameters of a call that names none; null where no answer may be given unseen';
 
 INSERT INTO @extschema@._steadytext_settings DEFAULT VALUES;
 
@@ -147,11 +149,14 @@ DECLARE
     generation text;
     embedding text;
     shared boolean;
+    unseen boolean;
 BEGIN
     SELECT jsonb_object_agg(k.key, coalesce(c.value, k.default_value)) INTO config
     FROM @extschema@._steadytext_config_keys k LEFT JOIN @extschema@.steadytext_config c ON c.key = k.key;
     host := config ->> 'daemon_host';
     shared := (config ->> 'cache_enabled')::boolean AND config ->> 'cache_scope' = 'database';
+    -- without these keys no call can be answered before its prompt is checked
+    unseen := shared AND config ->> 'prompt_policy' = 'off';
     SELECT m.name INTO generation FROM @extschema@.steadytext_models m
     WHERE m.kind = 'generation' AND (m.name = config ->> 'default_generation_model'
                                      OR config ->> 'default_generation_model' = ANY (m.aliases));
@@ -183,8 +188,9 @@ BEGIN
         queue_max_wait = make_interval(secs => (config ->> 'queue_max_wait_seconds')::integer),
         queue_max_retries = (config ->> 'queue_max_retries')::integer,
         queue_retry_seconds = (config ->> 'queue_retry_seconds')::integer,
-        generation_key = CASE WHEN shared THEN @extschema@._steadytext_model_key(generation) END,
-        generation_params = CASE WHEN shared THEN @extschema@._steadytext_default_params(
+        prompt_policy = nullif(config ->> 'prompt_policy', 'off'),
+        generation_key = CASE WHEN unseen THEN @extschema@._steadytext_model_key(generation) END,
+        generation_params = CASE WHEN unseen THEN @extschema@._steadytext_default_params(
             'generate', generation, (config ->> 'default_max_tokens')::integer) END,
         embedding_params = CASE WHEN shared THEN @extschema@._steadytext_default_params('embed', embedding, NULL) END;
     RETURN NULL;
@@ -215,7 +221,7 @@ BEGIN
         END IF;
         PERFORM @extschema@._steadytext_raise('22023', format('%s must be true or false, not "%s"', wanted, left(raw, 100)));
     ELSIF known.kind = 'integer' THEN
-        IF raw !~ '^\s*[+-]?[0-9]{1,18}\s*$' THEN
+        IF raw !~ '^[[:space:]]*[+-]?[0-9]{1,18}[[:space:]]*$' THEN
             PERFORM @extschema@._steadytext_raise('22023', format('%s must be a whole number, not "%s"', wanted, left(raw, 100)));
         END IF;
         number := raw::numeric;
@@ -283,7 +289,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     parsed jsonb;
     before jsonb;
-    wanted_kind text := substring(key FROM '^default_(generation|embedding)_model$');
+    wanted_kind text := substring(key FROM '^default_(generation|embedding|rerank)_model$');
 BEGIN
     IF key IS NULL THEN
         PERFORM @extschema@._steadytext_raise('22004', 'key cannot be null');
@@ -293,7 +299,7 @@ BEGIN
     parsed := @extschema@._steadytext_config_parse(key, value);
     IF wanted_kind IS NOT NULL AND NOT EXISTS (
         SELECT FROM @extschema@.steadytext_models m
-        WHERE m.kind = wanted_kind AND (m.name = value OR value = ANY (m.aliases))) THEN
+        WHERE wanted_kind IN (m.kind, 'rerank') AND (m.name = value OR value = ANY (m.aliases))) THEN
         PERFORM @extschema@._steadytext_raise('P0002', format('%s: there is no %s model "%s"', key, wanted_kind, value),
             'The models are the rows of steadytext_models.');
     END IF;

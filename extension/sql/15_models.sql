@@ -10,7 +10,9 @@ VALUES
     ('qwen3-1.7b', '{medium}', 'generation', NULL, NULL, 32768, NULL, NULL),
     ('qwen3-4b', '{large}', 'generation', NULL, NULL, 32768, NULL, NULL),
     ('qwen2.5-0.5b', '{}', 'generation', NULL, NULL, 32768, NULL, NULL),
-    ('qwen2.5-7b', '{}', 'generation', NULL, NULL, 32768, NULL, NULL);
+    ('qwen2.5-7b', '{}', 'generation', NULL, NULL, 32768, NULL, NULL),
+    ('qwen3-reranker-4b', '{}', 'rerank', NULL, NULL, 8192, NULL, NULL),
+    ('bge-reranker-mini', '{}', 'rerank', NULL, NULL, 512, NULL, NULL);
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.steadytext_models', 'WHERE registered');
 

@@ -6,7 +6,7 @@ CREATE FUNCTION @extschema@._steadytext_generate_prepare(
     prompt text, max_tokens integer, use_cache boolean, seed integer, eos_string text, model text, model_repo text,
     model_filename text, size text, unsafe_mode boolean, thinking_mode boolean, temperature double precision,
     OUT params jsonb, OUT request jsonb, OUT cached boolean
-) LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+) LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 AS $$
 #variable_conflict use_variable
 DECLARE
     settings @extschema@._steadytext_settings;
@@ -14,6 +14,9 @@ DECLARE
 BEGIN
     SELECT s.* INTO settings FROM @extschema@._steadytext_settings s;
     PERFORM @extschema@._steadytext_check_text('Prompt', prompt, settings.max_prompt_chars);
+    IF settings.prompt_policy IS NOT NULL THEN
+        PERFORM @extschema@._steadytext_policy_check(ARRAY[prompt]);
+    END IF;
     IF num_nulls(use_cache, eos_string, unsafe_mode, thinking_mode, temperature) > 0 THEN
         PERFORM @extschema@._steadytext_raise('22004', concat(CASE
             WHEN use_cache IS NULL THEN 'use_cache' WHEN eos_string IS NULL THEN 'eos_string'
@@ -62,7 +65,7 @@ BEGIN
     ELSIF octet_length(value) > max_chars AND length(value) > max_chars THEN
         PERFORM @extschema@._steadytext_raise('22001',
             format('%s of %s characters is longer than max_prompt_chars allows, %s', name, length(value), max_chars));
-    ELSIF value !~ '\S' THEN
+    ELSIF value !~ '[^[:space:]]' THEN
         PERFORM @extschema@._steadytext_raise('22023', name || ' cannot be empty');
     END IF;
 END

@@ -37,7 +37,7 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF pattern IS NULL THEN
         PERFORM @extschema@._steadytext_raise('22004', 'Pattern cannot be null');
-    ELSIF pattern !~ '\S' THEN
+    ELSIF pattern !~ '[^[:space:]]' THEN
         PERFORM @extschema@._steadytext_raise('22023', 'Pattern cannot be empty');
     END IF;
     RETURN to_jsonb(pattern);

@@ -272,8 +272,8 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN
     IF user_id IS NULL THEN
         PERFORM @extschema@._steadytext_raise('22004', 'user_id cannot be null');
-    ELSIF least(requests_per_minute, requests_per_hour, requests_per_day) < 1 OR user_id = '' THEN
-        PERFORM @extschema@._steadytext_raise('22023', 'user_id cannot be empty, and every limit must be at least 1');
+    ELSIF least(requests_per_minute, requests_per_hour, requests_per_day) < 1 OR length(user_id) NOT BETWEEN 1 AND 200 THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'user_id must have 1 to 200 characters, and every limit must be at least 1');
     END IF;
     INSERT INTO @extschema@.steadytext_rate_limits AS r (user_id, requests_per_minute, requests_per_hour, requests_per_day)
     VALUES (user_id, coalesce(requests_per_minute, 60), coalesce(requests_per_hour, 1000), coalesce(requests_per_day, 10000))

@@ -130,7 +130,8 @@ $$;
 
 -- Documents are compared as they are; a null among them is refused, since there is nothing to return it as.
 CREATE FUNCTION @extschema@._steadytext_rerank_prepare(
-    name text, query text, documents text[], task text, return_scores boolean, seed integer
+    name text, query text, documents text[], task text, return_scores boolean, seed integer, model text,
+    unsafe_mode boolean
 ) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -152,19 +153,21 @@ BEGIN
     PERFORM @extschema@._steadytext_check_text(format('documents[%s]', d.place), d.content, longest)
     FROM unnest(documents) WITH ORDINALITY d (content, place);
     RETURN jsonb_build_object('request', jsonb_build_object(
-        'task', task, 'return_scores', return_scores, 'seed', coalesce(seed, 42)));
+        'task', task, 'return_scores', return_scores, 'seed', coalesce(seed, 42),
+        'model', @extschema@._steadytext_rerank_model(model, unsafe_mode), 'unsafe_mode', unsafe_mode));
 END
 $$;
 
 CREATE FUNCTION @extschema@.steadytext_rerank_async(
     query text, documents text[], task text DEFAULT 'Given a web search query, retrieve relevant passages that answer the query',
     return_scores boolean DEFAULT true, seed integer DEFAULT 42, priority integer DEFAULT 5, user_id text DEFAULT NULL,
-    not_before timestamptz DEFAULT NULL, dedupe_key text DEFAULT NULL, max_retries integer DEFAULT NULL
+    not_before timestamptz DEFAULT NULL, dedupe_key text DEFAULT NULL, max_retries integer DEFAULT NULL,
+    model text DEFAULT NULL, unsafe_mode boolean DEFAULT false
 ) RETURNS uuid
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN (@extschema@._steadytext_queue_push('rerank', ARRAY[query], documents,
-        @extschema@._steadytext_rerank_prepare('query', query, documents, task, return_scores, seed),
+        @extschema@._steadytext_rerank_prepare('query', query, documents, task, return_scores, seed, model, unsafe_mode),
         priority, user_id, not_before, dedupe_key, max_retries))[1];
 END
 $$;
@@ -181,6 +184,7 @@ DECLARE
     plan record;
 BEGIN
     PERFORM @extschema@._steadytext_check_texts('prompts', prompts);
+    PERFORM @extschema@._steadytext_policy_check(prompts);
     plan := @extschema@._steadytext_generate_prepare(
         'prompt', max_tokens, use_cache, seed, '[EOS]', model, NULL, NULL, NULL, false, false, 0);
     RETURN @extschema@._steadytext_queue_push(
@@ -210,13 +214,14 @@ $$;
 CREATE FUNCTION @extschema@.steadytext_rerank_batch_async(
     queries text[], documents text[], task text DEFAULT 'Given a web search query, retrieve relevant passages that answer the query',
     return_scores boolean DEFAULT true, seed integer DEFAULT 42, priority integer DEFAULT 5, user_id text DEFAULT NULL,
-    not_before timestamptz DEFAULT NULL, max_retries integer DEFAULT NULL
+    not_before timestamptz DEFAULT NULL, max_retries integer DEFAULT NULL,
+    model text DEFAULT NULL, unsafe_mode boolean DEFAULT false
 ) RETURNS uuid[]
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM @extschema@._steadytext_check_texts('queries', queries);
     RETURN @extschema@._steadytext_queue_push('rerank', queries, documents,
-        @extschema@._steadytext_rerank_prepare('query', 'query', documents, task, return_scores, seed),
+        @extschema@._steadytext_rerank_prepare('query', 'query', documents, task, return_scores, seed, model, unsafe_mode),
         priority, user_id, not_before, NULL, max_retries);
 END
 $$;
@@ -230,7 +235,7 @@ BEGIN
     PERFORM @extschema@._steadytext_check_text(format('%s[%s]', name, bad.place), bad.content, bad.max_prompt_chars)
     FROM (SELECT t.place, t.content, s.max_prompt_chars
           FROM @extschema@._steadytext_settings s, unnest(texts) WITH ORDINALITY t (content, place)
-          WHERE t.content IS NULL OR octet_length(t.content) > s.max_prompt_chars OR t.content !~ '\S'
+          WHERE t.content IS NULL OR octet_length(t.content) > s.max_prompt_chars OR t.content !~ '[^[:space:]]'
           ORDER BY t.place) bad;
 END
 $$;

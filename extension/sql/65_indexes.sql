@@ -174,7 +174,7 @@ DECLARE
 BEGIN
     IF index_name IS NULL THEN
         PERFORM @extschema@._steadytext_raise('22004', 'index_name cannot be null');
-    ELSIF index_name !~ '\S' OR length(index_name) > 200 THEN
+    ELSIF index_name !~ '[^[:space:]]' OR length(index_name) > 200 THEN
         PERFORM @extschema@._steadytext_raise('22023', 'index_name must have 1 to 200 characters');
     END IF;
     PERFORM @extschema@._steadytext_check_texts('documents', documents);

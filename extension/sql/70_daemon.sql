@@ -12,8 +12,11 @@ CREATE TABLE @extschema@.steadytext_daemon_health (
     active_connections integer NOT NULL DEFAULT 0,
     total_requests bigint NOT NULL DEFAULT 0,
     error_count integer NOT NULL DEFAULT 0,
-    avg_response_time_ms integer
+    avg_response_time_ms integer,
+    model_loaded text[] GENERATED ALWAYS AS (models_loaded) STORED
 );
+
+COMMENT ON COLUMN @extschema@.steadytext_daemon_health.model_loaded IS 'models_loaded under the name that some dashboards ask for';
 
 -- Bring the catalogue to the daemon's: its models, and the digests of the weights it has.
 CREATE FUNCTION @extschema@.steadytext_models_sync() RETURNS integer
@@ -79,15 +82,18 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF @extschema@._steadytext_writable() THEN
         INSERT INTO @extschema@.steadytext_daemon_health AS h
-            (daemon_id, endpoint, status, uptime_seconds, version, models_loaded, last_heartbeat)
+            (daemon_id, endpoint, status, uptime_seconds, version, models_loaded, last_heartbeat, memory_usage_mb,
+             active_connections)
         SELECT 'default', s.endpoint, state, coalesce((answer ->> 'uptime_s')::numeric::integer, 0), answer ->> 'version',
                ARRAY(SELECT json_array_elements_text(answer -> 'models_loaded')),
-               CASE WHEN answer IS NOT NULL THEN now() END
+               CASE WHEN answer IS NOT NULL THEN now() END, (answer ->> 'memory_mb')::integer,
+               coalesce((answer ->> 'connections')::integer, 0)
         FROM @extschema@._steadytext_settings s
         ON CONFLICT (daemon_id) DO UPDATE SET
             endpoint = excluded.endpoint, status = excluded.status, uptime_seconds = excluded.uptime_seconds,
             version = coalesce(excluded.version, h.version), models_loaded = excluded.models_loaded,
-            last_heartbeat = coalesce(excluded.last_heartbeat, h.last_heartbeat);
+            last_heartbeat = coalesce(excluded.last_heartbeat, h.last_heartbeat),
+            memory_usage_mb = excluded.memory_usage_mb, active_connections = excluded.active_connections;
     END IF;
 END
 $$;

@@ -13,7 +13,7 @@ BEGIN
                'record'::regtype = p.prorettype AS is_record
         FROM pg_catalog.pg_proc p
         WHERE p.pronamespace = '@extschema@'::regnamespace AND p.proname LIKE 'steadytext\_%'
-          AND p.proname NOT LIKE 'steadytext\_model%'
+          AND p.proname NOT LIKE 'steadytext\_model%' AND p.prokind = 'f'
           AND p.oid <> ALL (coalesce(pg_catalog.current_setting('pg_steadytext.functions_before', true), '{}')::oid[])
     LOOP
         EXECUTE pg_catalog.format(
@@ -23,6 +23,26 @@ BEGIN
             CASE WHEN original.is_record
                  THEN pg_catalog.format('* FROM @extschema@.%I(%s)', original.proname, original.passed)
                  ELSE pg_catalog.format('@extschema@.%I(%s)', original.proname, original.passed) END);
+    END LOOP;
+END
+$$;
+
+-- Aggregates: the same support functions under the other name.
+DO $$
+DECLARE
+    original record;
+BEGIN
+    FOR original IN
+        SELECT p.proname, pg_catalog.pg_get_function_arguments(p.oid) AS arguments, a.aggtransfn, a.aggfinalfn,
+               pg_catalog.format_type(a.aggtranstype, NULL) AS state
+        FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_aggregate a ON a.aggfnoid = p.oid
+        WHERE p.pronamespace = '@extschema@'::regnamespace AND p.proname LIKE 'steadytext\_%'
+          AND p.oid <> ALL (coalesce(pg_catalog.current_setting('pg_steadytext.functions_before', true), '{}')::oid[])
+    LOOP
+        EXECUTE pg_catalog.format(
+            'CREATE AGGREGATE @extschema@.%I(%s) (SFUNC = %s, STYPE = %s, FINALFUNC = %s)',
+            'st_' || pg_catalog.substr(original.proname, 12), original.arguments, original.aggtransfn, original.state,
+            original.aggfinalfn);
     END LOOP;
 END
 $$;

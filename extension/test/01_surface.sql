@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(79);
+SELECT plan(121);
 
 SELECT has_function('steadytext_' || name) FROM unnest(ARRAY['generate', 'generate_stream', 'embed', 'embed_batch',
     'semantic_search', 'daemon_start', 'daemon_stop', 'daemon_status', 'version', 'generate_async', 'embed_async',
@@ -10,11 +10,20 @@ SELECT has_function('steadytext_' || name) FROM unnest(ARRAY['generate', 'genera
     'rerank_docs_only', 'rerank_top_k', 'rerank_batch', 'index_create', 'index_add', 'index_search',
     'index_list', 'index_drop', 'health_check', 'cleanup_job', 'monitoring_enable', 'pre_migration_check',
     'migrate', 'generate_json', 'generate_regex', 'generate_choice', 'generate_json_async', 'generate_regex_async',
-    'generate_choice_async']) name;
+    'generate_choice_async', 'summarize', 'summarize_partial', 'summarize_final', 'summarize_accumulate',
+    'summarize_combine', 'summarize_finalize', 'summarize_text', 'agg', 'extract_facts', 'deduplicate_facts',
+    'filter', 'filter_batch', 'classify', 'classify_batch',
+    'classify_scores', 'classify_scores_batch', 'extract', 'extract_batch', 'score', 'score_batch', 'similarity',
+    'similarity_batch', 'translate', 'translate_batch', 'sentiment', 'sentiment_batch', 'mask', 'mask_batch',
+    'autoembed', 'autoembed_status', 'autoembed_wait', 'autoembed_failures',
+    'autoembed_row_status', 'autoembed_retry', 'autoembed_pause', 'autoembed_resume', 'autoembed_drop', 'autoembed_alter',
+    'autoembed_run', 'search']) name;
+SELECT is_empty($$SELECT proname FROM pg_proc WHERE proname ~ '^(steadytext|st)_' AND prokind = 'a' AND proparallel <> 'u'$$,
+    'no aggregate that asks the model runs in parts');
 SELECT has_table(name) FROM unnest(ARRAY['steadytext_cache', 'steadytext_config', 'steadytext_models',
     'steadytext_daemon_health', 'steadytext_queue', 'steadytext_rate_limits', 'steadytext_audit_log',
     'steadytext_prompts', 'steadytext_prompt_versions', 'steadytext_indexes', '_steadytext_index_documents',
-    'steadytext_version', 'steadytext_migrations']) name;
+    'steadytext_version', 'steadytext_migrations', 'steadytext_autoembeddings']) name;
 SELECT has_view(name) FROM unnest(ARRAY['steadytext_cache_with_frecency', 'steadytext_performance_dashboard',
     'steadytext_resource_dashboard', 'steadytext_error_analysis']) name;
 SELECT has_role(name) FROM unnest(ARRAY['steadytext_reader', 'steadytext_user', 'steadytext_admin', 'steadytext_remote',
@@ -22,7 +31,7 @@ SELECT has_role(name) FROM unnest(ARRAY['steadytext_reader', 'steadytext_user', 
 SELECT volatility_is('steadytext_embed', 'stable');
 SELECT volatility_is('steadytext_cache_key', 'immutable');
 SELECT is((SELECT count(*) FROM pg_proc WHERE proname LIKE ANY ('{steadytext\_%,\_steadytext\_%,st\_%}')
-           AND pronamespace = 'public'::regnamespace AND provolatile = 'i'
+           AND pronamespace = 'public'::regnamespace AND provolatile = 'i' AND prokind = 'f'
            AND proname NOT IN ('steadytext_cache_key', 'st_cache_key', '_steadytext_vector',
                                '_steadytext_is_size', '_steadytext_vector_text')), 0::bigint, 'nothing else is immutable');
 SELECT is_empty($$

@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(24);
+SELECT plan(41);
 
 SELECT ARRAY['The bus stops here.', 'Oaks are large trees.', 'Soup is hot.', 'Oaks are large trees.', 'A pine is a tree.']::text AS docs \gset
 CREATE TEMP TABLE ranked AS SELECT row_number() OVER () AS place, r.* FROM steadytext_rerank('trees in a forest', :'docs') r;
@@ -18,6 +18,32 @@ SELECT results_eq(format('SELECT document, score FROM steadytext_rerank_batch(AR
 SELECT results_eq(format('SELECT DISTINCT query_index FROM steadytext_rerank_batch(ARRAY[''soup'', ''trees''], %L) ORDER BY 1', :'docs'), ARRAY[0, 1], 'counted from 0');
 SELECT is(count(*), 0::bigint, 'no documents, no rows') FROM steadytext_rerank('trees', '{}');
 
+SELECT results_eq(format('SELECT * FROM steadytext_rerank(''trees in a forest'', %L, model => ''all-minilm-l6-v2'')', :'docs'),
+    'SELECT document, score FROM ranked ORDER BY place', 'the default is the embeddings'' cosine');
+CREATE TEMP TABLE judged AS SELECT row_number() OVER () AS place, r.* FROM steadytext_rerank('trees in a forest', :'docs', model => 'smollm2-135m-instruct') r;
+SELECT is(count(*), 5::bigint, 'a text model ranks every document') FROM judged;
+SELECT ok(bool_and(score BETWEEN 0 AND 1), 'with scores between 0 and 1') FROM judged;
+SELECT is_empty('SELECT FROM judged a JOIN judged b ON b.place = a.place + 1 WHERE b.score > a.score', 'best first too');
+SELECT ok(NOT EXISTS (SELECT score FROM judged INTERSECT SELECT score FROM ranked), 'the model decides the scores');
+SELECT results_eq('SELECT r.document, r.score FROM judged j, steadytext_rerank(''trees in a forest'', ARRAY[j.document], model => ''smollm2-135m-instruct'') r',
+    'SELECT document, score FROM judged', 'alone the same as among others');
+SELECT results_eq(format('SELECT document, score FROM steadytext_rerank_batch(ARRAY[''soup'', ''trees in a forest''], %L, model => ''smollm2-135m-instruct'') WHERE query_index = 1', :'docs'),
+    'SELECT document, score FROM judged ORDER BY place', 'and in a batch of queries');
+SELECT results_ne(format('SELECT * FROM steadytext_rerank(''trees in a forest'', %L, ''Which documents are about food?'', model => ''smollm2-135m-instruct'')', :'docs'),
+    'SELECT document, score FROM judged ORDER BY place', 'a text model heeds the task');
+SELECT results_eq(format('SELECT * FROM steadytext_rerank(''trees in a forest'', %L, seed => 7, model => ''smollm2-135m-instruct'')', :'docs'),
+    'SELECT document, score FROM judged ORDER BY place', 'the seed has no say');
+SELECT is(steadytext_config_set('default_rerank_model', 'smollm2-135m-instruct')::text, '', 'a text model can be the default');
+SELECT results_eq(format('SELECT * FROM steadytext_rerank_top_k(''trees in a forest'', %L, 2)', :'docs'), 'SELECT document, score FROM judged WHERE place < 3 ORDER BY place', 'and then it ranks');
+SELECT steadytext_rerank_async('trees', ARRAY['oaks']) AS queued \gset
+SELECT is(params -> 'request' ->> 'model', 'smollm2-135m-instruct', 'a queued request carries its model')
+FROM steadytext_queue WHERE request_id = :'queued';
+
+SELECT throws_ok($$SELECT steadytext_config_set('default_rerank_model', 'nobody')$$, 'P0002', 'default_rerank_model: there is no rerank model "nobody"');
+SELECT throws_ok($$SELECT * FROM steadytext_rerank('q', ARRAY['a'], model => 'nobody')$$, 'P0002', 'there is no rerank model "nobody"');
+SELECT throws_ok($$SELECT * FROM steadytext_rerank('q', ARRAY['a'], model => 'openai:any')$$, '22023', 'model "openai:any" is remote and requires unsafe_mode=TRUE');
+SELECT throws_ok($$SELECT * FROM steadytext_rerank('q', ARRAY['a'], unsafe_mode => true)$$, '22023', 'unsafe_mode=TRUE requires a model parameter');
+SELECT throws_ok($$SELECT * FROM steadytext_rerank('q', ARRAY['b', repeat('a ', 20000)], model => 'smollm2-135m-instruct')$$, '22001', NULL, 'a document beyond the context');
 SELECT throws_ok($$SELECT * FROM steadytext_rerank(NULL, ARRAY['a'])$$, '22004', 'query cannot be null');
 SELECT throws_ok($$SELECT * FROM steadytext_rerank(' ', '{}')$$, '22023', 'query cannot be empty');
 SELECT throws_ok($$SELECT * FROM steadytext_rerank('q', NULL)$$, '22004', 'documents cannot be null');

@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(49);
+SELECT plan(52);
 
 -- health
 SELECT steadytext_health_check() AS health \gset
@@ -26,6 +26,13 @@ SELECT steadytext_config_set('daemon_port', :'right_port') \g /dev/null
 SELECT steadytext_config_set('cache_max_size_mb', '0') \g /dev/null
 SELECT length(steadytext_generate('Fill the cache.', 3)) \g /dev/null
 SELECT is(steadytext_health_check() #>> '{checks,memory,status}', 'warn', 'a cache over its limit is told');
+
+SELECT steadytext_daemon_status() \g /dev/null
+SELECT ok(memory_usage_mb > 10 AND active_connections > 0 AND model_loaded = models_loaded, 'a daemon that is asked tells its memory and who is connected')
+FROM steadytext_daemon_health;
+SELECT is((steadytext_health_check() #>> '{checks,memory,daemon_mb}')::integer, memory_usage_mb, 'and the health check repeats it')
+FROM steadytext_daemon_health;
+SELECT ok((system_health ->> 'avg_daemon_memory_mb')::float > 10, 'as the dashboard does') FROM steadytext_performance_dashboard;
 
 -- dashboards
 INSERT INTO steadytext_queue (request_type, lane, status, owner, user_id, max_retries, created_at, started_at, completed_at, processing_time_ms, error)

@@ -4,3 +4,20 @@ SELECT pg_catalog.set_config('pg_steadytext.functions_before', pg_catalog.array_
 FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
 WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'
   AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND e.extname = 'pg_steadytext';
+
+-- These have more arguments now.
+DROP FUNCTION @extschema@.st_rerank_async, @extschema@.st_rerank_batch_async,
+    @extschema@.steadytext_rerank_async, @extschema@.steadytext_rerank_batch_async,
+    @extschema@._steadytext_rerank_prepare;
+
+INSERT INTO @extschema@.steadytext_models (name, kind, context_length)
+VALUES ('qwen3-reranker-4b', 'rerank', 8192), ('bge-reranker-mini', 'rerank', 512) ON CONFLICT (name) DO NOTHING;
+ALTER TABLE @extschema@.steadytext_daemon_health ADD COLUMN model_loaded text[] GENERATED ALWAYS AS (models_loaded) STORED;
+COMMENT ON COLUMN @extschema@.steadytext_daemon_health.model_loaded IS 'models_loaded under the name that some dashboards ask for';
+
+ALTER TABLE @extschema@._steadytext_settings ADD COLUMN prompt_policy text;
+COMMENT ON COLUMN @extschema@._steadytext_settings.prompt_policy IS 'Null while it is off';
+COMMENT ON COLUMN @extschema@._steadytext_settings.generation_key IS
+    'The model part of a cache key''s canonical parameters; null where no answer may be given unseen';
+COMMENT ON COLUMN @extschema@._steadytext_settings.generation_params IS
+    'The cache key''s canonical parameters of a call that names none; null where no answer may be given unseen';

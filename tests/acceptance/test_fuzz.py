@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
@@ -64,6 +65,30 @@ template = st.one_of(
         "".join
     ),
 )
+brief = st.one_of(
+    st.none(),
+    st.sampled_from(["", " ", "oak", "🌳" * 20]),
+    st.text(st.characters(exclude_characters="\x00", codec="utf-8"), max_size=9),
+)
+field: st.SearchStrategy[Any] = st.sampled_from([None, "0000", [None], {}, "", 5, 10**18])
+part = st.fixed_dictionaries({"context": field, "pending": field, "levels": st.lists(field, max_size=2)})
+state = st.one_of(
+    blob,
+    st.fixed_dictionaries(
+        {
+            "task": st.fixed_dictionaries(
+                {"unsafe_mode": st.just(False), "max_tokens": st.sampled_from([1, None, 10**18])}
+            ),
+            "room": st.just(1000),
+            "rows": st.just(1),
+            "metadata": field,
+            "context": st.one_of(st.just({}), field),
+            "pending": st.one_of(st.just("oak"), field),
+            "levels": st.just([]),
+            "parts": st.one_of(st.just([]), st.lists(part, max_size=2)),
+        }
+    ).map(json.dumps),
+)
 
 GENERATE: dict[str, Any] = {
     "prompt": text, "max_tokens": tokens, "use_cache": boolean, "seed": integer, "eos_string": text, "model": name,
@@ -97,6 +122,10 @@ FUNCTIONS: dict[str, dict[str, Any]] = {
     "rerank": {"query": text, "documents": words, "task": text, "return_scores": boolean, "seed": integer},
     "rerank_top_k": {"query": text, "documents": words, "top_k": integer},
     "rerank_batch": {"queries": words, "documents": words, "seed": integer},
+    "summarize_accumulate": {"state": state, "value": brief, "metadata": blob},
+    "summarize_combine": {"state1": state, "state2": state},
+    "summarize_finalize": {"state": state},
+    "deduplicate_facts": {"facts_array": st.one_of(blob, st.lists(brief).map(json.dumps)), "similarity": real},
     "index_create": {"index_name": text, "documents": words},
     "index_add": {"index_name": text, "documents": words},
     "index_search": {"index_name": text, "query": text, "top_k": integer},
@@ -112,7 +141,7 @@ FUNCTIONS: dict[str, dict[str, Any]] = {
 
 CASTS = {
     "texts": "text[]", "documents": "text[]", "queries": "text[]", "params": "jsonb", "metadata": "jsonb",
-    "variables": "jsonb",
+    "variables": "jsonb", "state": "jsonb", "state1": "jsonb", "state2": "jsonb", "facts_array": "jsonb",
 }  # fmt: skip
 
 

@@ -30,12 +30,18 @@ def test_tasks_share_a_client(parameters: dict[str, Any], hand: HandWorker) -> N
 def test_requests_stream_complete_and_gather(parameters: dict[str, Any], hand: HandWorker) -> None:
     async def main() -> None:
         async with AsyncClient(**parameters) as client:
+            structured = [
+                await client.generate_json("json", {"type": "integer"}),
+                await client.generate_regex("regex", "[0-9]"),
+                await client.generate_choice("choice", ["a", "b"]),
+            ]
             streamed = await client.generate("streamed", stream=True)
             batch = await client.generate_batch(["one", "two"])
             await asyncio.to_thread(hand.answer_all)
             assert "".join([piece async for piece in streamed.stream(timeout=30)]) == "STREAMED"
             assert {request.id async for request in client.as_completed(batch, timeout=30)} == {r.id for r in batch}
             assert await client.gather(batch, timeout=30) == ["ONE", "TWO"]
+            assert await client.gather(structured, timeout=30) == ["JSON", "REGEX", "CHOICE"]
 
     asyncio.run(main())
 

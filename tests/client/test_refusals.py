@@ -29,6 +29,12 @@ def test_refusals_are_errors_of_ours_with_the_hint(
     assert null.value.sqlstate == "22004"
     with pytest.raises(InvalidArgument, match="NUL"):
         client.generate("a\0b")
+    with pytest.raises(InvalidArgument, match="at least 2 options"):
+        client.generate_choice("x", ["only"])
+    with pytest.raises(InvalidArgument, match="Schema cannot be empty"):
+        client.generate_json("x", {})
+    with pytest.raises(InvalidArgument, match="Pattern cannot be empty"):
+        client.generate_regex("x", "")
     with pytest.raises(TextTooLong):
         client.generate("x" * 100_001)
     with pytest.raises(NotFound):

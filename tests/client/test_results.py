@@ -143,6 +143,21 @@ def test_options_are_those_of_the_sql_function(client: Client, connection: psyco
     assert row == (9, "ann", later, 7, "5")
 
 
+def test_constraints_are_queued_with_their_options(client: Client, connection: psycopg.Connection) -> None:
+    schema = {"type": "integer", "maximum": 3}
+    client.generate_json("a", schema, max_tokens=9, priority=8)
+    client.generate_regex("b", "[0-9]+", seed=7)
+    client.generate_choice("c", ("x", "y"), dedupe_key="k")
+    rows = connection.execute(
+        "SELECT prompt, priority, dedupe_key, params -> 'request' FROM steadytext_queue ORDER BY id"
+    ).fetchall()
+    asked = [(*row[:3], {**row[3]}) for row in rows]
+    assert [row[:3] for row in asked] == [("a", 8, None), ("b", 5, None), ("c", 5, "k")]
+    assert (asked[0][3]["schema"], asked[0][3]["max_new_tokens"]) == (schema, 9)
+    assert (asked[1][3]["regex"], asked[1][3]["seed"]) == ("[0-9]+", 7)
+    assert asked[2][3]["choices"] == ["x", "y"]
+
+
 def test_a_wait_outlives_its_session(
     client: Client, hand: HandWorker, connection: psycopg.Connection, soon: Soon
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 
 import psycopg
@@ -24,6 +26,17 @@ def test_every_kind_of_request_is_answered(client: Client, start_worker: StartWo
     (best, high), (_, low) = ranked.result(timeout=60)
     assert best == "The bakery opens at six."
     assert 1 >= high > low >= 0
+
+
+def test_every_kind_of_constraint_is_kept(client: Client, start_worker: StartWorker) -> None:
+    start_worker()
+    schema = {"type": "object", "properties": {"legs": {"enum": [0, 2, 4]}}, "required": ["legs"]}
+    animal = client.generate_json("Invent an animal.", schema, max_tokens=64)
+    year = client.generate_regex("A year:", "(19|20)[0-9]{2}")
+    colour = client.generate_choice("Which colour has grass?", ["red", "green"])
+    assert json.loads(animal.result(timeout=60))["legs"] in (0, 2, 4)
+    assert re.fullmatch("(19|20)[0-9]{2}", year.result(timeout=60))
+    assert colour.result(timeout=60) in ("red", "green")
 
 
 def test_a_streamed_text_arrives_while_it_is_made(

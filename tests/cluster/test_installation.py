@@ -195,6 +195,7 @@ def test_a_killed_daemon_and_worker_are_back_within_a_second(person: Person) -> 
 
 def test_the_worker_writes_the_daemons_heartbeat(person: Person) -> None:
     fresh = "status = 'healthy' AND last_heartbeat > now() - interval '45s'"
+    fresh += " AND memory_usage_mb > 10 AND active_connections > 0"
     query = f"SELECT count(*) FROM steadytext_daemon_health WHERE {fresh}"
     script = f'{person.succeeds("env")}\npsql -qAtc "{query}"'
     give_up = time.monotonic() + 20

@@ -167,7 +167,10 @@ def test_a_heartbeat_counts_requests_errors_and_their_time() -> None:
     stats = {
         "steadytext_requests_total": {"generate,ok": 3.0, "generate,53400": 1.0},
         "steadytext_request_seconds_sum": {"generate": 2.0},
+        "steadytext_resident_memory_bytes": 3.4 * 2**20,
+        "steadytext_connections": 2.0,
     }
     assert heartbeat(status, stats) == {
         "version": "1.0.0", "uptime": 12, "models": ["a", "b"], "requests": 4, "errors": 1, "milliseconds": 500,
+        "memory": 3, "connections": 2,
     }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -178,6 +179,16 @@ def test_it_serves_on_a_unix_socket(start_daemon: Start, tmp_path: Path) -> None
         wait_until(lambda: busy_slots(client) == 0, 2)
 
 
+def test_a_daemon_knows_its_memory_and_who_is_connected(start_daemon: Start) -> None:
+    daemon = start_daemon()
+    with daemon.client() as first, daemon.client() as second:
+        first.ping()
+        assert second.status()["connections"] == 2
+        assert second.status()["memory_mb"] > 10
+    with daemon.client() as last:
+        wait_until(lambda: last.status()["connections"] == 1)
+
+
 def test_metrics_and_health_are_served_on_loopback(start_daemon: Start) -> None:
     port = ports.choose(())
     daemon = start_daemon("--metrics-port", str(port))
@@ -191,6 +202,7 @@ def test_metrics_and_health_are_served_on_loopback(start_daemon: Start) -> None:
     metrics = get("/metrics")
     assert 'steadytext_requests_total{code="ok",method="embed_batch"} 1.0' in metrics
     assert f'steadytext_model_loads_total{{model="{EMBEDDING}"}} 1.0' in metrics
+    assert float(re.findall(r"^steadytext_resident_memory_bytes (.*)$", metrics, re.MULTILINE)[0]) > 10_000_000
     assert json.loads(get("/healthz"))["status"] == "ok"
     with pytest.raises(urllib.error.HTTPError, match="404"):
         get("/secrets")

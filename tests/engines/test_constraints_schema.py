@@ -255,3 +255,20 @@ def test_the_order_of_properties_is_the_schemas_and_counts() -> None:
 @pytest.mark.parametrize("number", range(len(SCHEMAS)))
 def test_every_sample_schema_has_a_grammar(number: int) -> None:
     GrammarReader(made(SCHEMAS[number]).grammar)
+
+
+def test_a_metaschema_is_never_fetched() -> None:
+    with pytest.raises(InvalidArgument, match=r'keyword "\$schema" at # is not supported'):
+        compiled(constraints.schema({"$schema": "http://127.0.0.1:9/meta.json", "type": "object"}))
+    nested = {"type": "object", "properties": {"a": {"$schema": "http://127.0.0.1:9/meta.json"}}}
+    with pytest.raises(InvalidArgument, match=r'"\$schema" at #/properties/a'):
+        compiled(constraints.schema(nested))
+    for draft in ("https://json-schema.org/draft/2020-12/schema#", "http://json-schema.org/draft-07/schema#"):
+        compiled(constraints.schema({"$schema": draft, "type": "null"}))
+
+
+def test_counts_may_be_written_as_fractions() -> None:
+    schema = {"type": "array", "items": {"type": "string", "maxLength": 2.0}, "minItems": 1.0, "maxItems": 2.0}
+    grammar = GrammarReader(compiled(constraints.schema(schema)).grammar)
+    assert grammar.accepts('["ab", "c"]')
+    assert not any(map(grammar.accepts, ("[]", '["abc"]', '["a", "b", "c"]')))

@@ -17,6 +17,9 @@ MADE = [
     "SELECT steadytext_prompt_create('kept', 'one {{ x }}', 'A prompt', '{\"a\": 1}')",
     "SELECT steadytext_prompt_update('kept', 'two {{ x }}')",
     "SELECT steadytext_index_create('kept', ARRAY['An oak is a tree.', 'A bus stops.'])",
+    "SELECT steadytext_config_set('prompt_policy', 'warn')",
+    "SELECT steadytext_prompt_pattern_set('animals', 'cat|dog')",
+    "SELECT steadytext_prompt_pattern_set('jailbreak-name', enabled => false)",
     "INSERT INTO steadytext_migrations (version, migration_name, executed_by) VALUES ('1.0.0', 'x', 'y')",
 ]
 KEPT = [
@@ -28,6 +31,8 @@ KEPT = [
     "SELECT * FROM steadytext_index_search('kept', 'a tree')",
     "SELECT * FROM steadytext_index_list()",
     "SELECT * FROM steadytext_migrations",
+    "SELECT prompt_policy FROM _steadytext_settings",
+    "SELECT * FROM steadytext_prompt_patterns ORDER BY name",
 ]
 
 

@@ -43,6 +43,13 @@ FORBIDDEN = [
     "UPDATE steadytext_indexes SET owner = 'postgres'",
     "SELECT * FROM steadytext_performance_dashboard",
     "SELECT * FROM steadytext_error_analysis",
+    "SELECT * FROM steadytext_prompt_patterns",
+    "SELECT steadytext_prompt_pattern_set('x', 'x')",
+    "SELECT steadytext_prompt_pattern_drop('x')",
+    "UPDATE steadytext_prompt_patterns SET enabled = false",
+    "SELECT _steadytext_policy_check(ARRAY['x'])",
+    "SELECT _steadytext_cache_import('[]')",
+    "UPDATE _steadytext_settings SET prompt_policy = NULL",
     "SELECT steadytext_cleanup_job()",
     "SELECT steadytext_migrate('1.1.0')",
     "SELECT _steadytext_call('tcp://127.0.0.1:1', '{}', 1, '{}')",
@@ -134,6 +141,41 @@ def test_a_role_scoped_cache_is_not_shared(connect: Sessions, make_role: Roles, 
         assert found == (1,)
     with connect() as admin:
         assert admin.execute("SELECT count(DISTINCT scope) FROM steadytext_cache").fetchone() == (2,)
+
+
+def test_no_role_reads_what_another_asked(connect: Sessions, make_role: Roles, daemon: object) -> None:
+    with connect() as admin:
+        admin.execute("SELECT steadytext_config_set('cache_scope', 'role')")
+    victim, thief = connect(user=make_role("steadytext_user")), connect(user=make_role("steadytext_user"))
+    victim.execute("SELECT steadytext_generate('my secret', 2), steadytext_embed('my secret')")
+    victim.execute("SELECT steadytext_index_create('mine', ARRAY['my secret'])")
+    request, *_ = victim.execute(
+        "SELECT unnest(steadytext_generate_batch_async(ARRAY['my secret', 'another'], user_id => 'ann'))"
+    ).fetchall()
+    seen = [
+        thief.execute(statement).fetchall()
+        for statement in (
+            "SELECT * FROM steadytext_queue", "SELECT * FROM steadytext_queue_errors",
+            "SELECT * FROM steadytext_indexes", "SELECT * FROM steadytext_index_list()",
+            "SELECT * FROM steadytext_semantic_search('my secret', 10, -1)",
+        )
+    ]  # fmt: skip
+    assert seen == [[]] * 5
+    for function in ("check_async", "get_result", "get_async_result", "cancel_async", "batch_status"):
+        with pytest.raises(psycopg.errors.NoDataFound):
+            thief.execute(f"SELECT * FROM steadytext_{function}(%s)", request)
+    for statement in ("index_search('mine', 'secret')", "index_add('mine', ARRAY['x'])"):
+        with pytest.raises(psycopg.errors.NoDataFound):
+            thief.execute(f"SELECT * FROM steadytext_{statement}".encode())
+    for relation in ("cache", "cache_with_frecency", "dead_letters", "audit_log", "rate_limits", "workers",
+                     "prompt_patterns", "performance_dashboard"):  # fmt: skip
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            thief.execute(f"SELECT * FROM steadytext_{relation}".encode())
+    thief.execute("SELECT steadytext_generate_async('mine', dedupe_key => 'k', user_id => 'ann')")
+    assert len(thief.execute("SELECT * FROM steadytext_queue").fetchall()) == 1
+    assert thief.execute("SELECT steadytext_index_drop('mine')").fetchone() == (False,)
+    assert len(victim.execute("SELECT * FROM steadytext_queue WHERE status = 'pending'").fetchall()) == 2
+    assert victim.execute("SELECT document FROM steadytext_index_search('mine', 'x')").fetchone() == ("my secret",)
 
 
 def test_the_secret_key_is_for_superusers(connect: Sessions, make_role: Roles) -> None:

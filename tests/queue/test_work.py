@@ -15,7 +15,10 @@ def test_results_are_those_of_the_synchronous_calls(queue: Queue, start_worker: 
     text = queue.value(f"SELECT steadytext_generate_async('What is a queue?', {SHORT}, use_cache => false)")
     vector = queue.value("SELECT steadytext_embed_async('a queue', use_cache => false)")
     ranks = queue.value("SELECT steadytext_rerank_async('a queue', ARRAY['a line of people', 'a cow'])")
-    for request in (text, vector, ranks):
+    judged = queue.value(
+        "SELECT steadytext_rerank_async('a queue', ARRAY['a cow', 'a line'], model => 'smollm2-135m-instruct')"
+    )
+    for request in (text, vector, ranks, judged):
         queue.wait_for(request, "completed")
     assert queue.value("SELECT result FROM steadytext_queue WHERE request_id = %s", text) == queue.value(
         f"SELECT steadytext_generate('What is a queue?', {SHORT}, use_cache => false)"
@@ -26,6 +29,10 @@ def test_results_are_those_of_the_synchronous_calls(queue: Queue, start_worker: 
     ranked = json.loads(queue.value("SELECT result FROM steadytext_queue WHERE request_id = %s", ranks))
     assert [document for document, _ in ranked] == ["a line of people", "a cow"]
     assert ranked[0][1] > ranked[1][1]
+    assert json.loads(queue.value("SELECT result FROM steadytext_queue WHERE request_id = %s", judged)) == queue.value(
+        "SELECT jsonb_agg(jsonb_build_array(document, score))"
+        "  FROM steadytext_rerank('a queue', ARRAY['a cow', 'a line'], model => 'smollm2-135m-instruct')"
+    )
 
 
 def test_a_queued_answer_satisfies_its_constraint(queue: Queue, start_worker: StartWorker, daemon: object) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pg_steadytext import __version__
-from pg_steadytext.cli import daemon, memory, models, queue
+from pg_steadytext.cli import cache, daemon, memory, models, queue
 from pg_steadytext.cli.bench import bench
 from pg_steadytext.cli.doctor import doctor
 from pg_steadytext.cli.status import env, status
@@ -25,6 +25,7 @@ app = typer.Typer(
 
 for command in (up, down, status, env, doctor, supervise, worker, bench):
     app.command()(command)
+app.add_typer(cache.app, name="cache")
 app.add_typer(daemon.app, name="daemon")
 app.add_typer(models.app, name="models")
 app.add_typer(queue.app, name="queue")

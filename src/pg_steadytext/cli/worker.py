@@ -12,6 +12,7 @@ from pg_steadytext.cli.console import speaks_plainly
 from pg_steadytext.queue.options import GRACE_SECONDS, LEASE_SECONDS, WorkerOptions
 from pg_steadytext.queue.worker import serve
 from pg_steadytext.settings import Settings
+from pg_steadytext.store.lane import LANE, AutoembedLane
 
 
 @speaks_plainly
@@ -29,5 +30,12 @@ def worker(
     """Drain the queue and look after the cache, for the database that PG* or the home's settings name."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s [%(process)d] %(message)s")
     chosen = [lane.strip() for lane in lanes.split(",")] if lanes is not None else None
-    options = WorkerOptions.choose(chosen, concurrency=concurrency, name=name, grace_seconds=grace, lease_seconds=lease)
+    options = WorkerOptions.choose(
+        chosen,
+        concurrency=concurrency,
+        name=name,
+        grace_seconds=grace,
+        lease_seconds=lease,
+        guests={LANE: AutoembedLane},
+    )
     asyncio.run(serve(Settings.load(), options))

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from types import TracebackType
@@ -65,6 +65,24 @@ class AsyncClient:
         ``NotAllowed``, ``Busy`` (queue, pending cap or rate limit), and ``ServerUnavailable``.
         """
         return await self._submit(submission.generate(prompt, options))
+
+    async def generate_json(
+        self, prompt: str, schema: Mapping[str, Any], **options: Unpack[submission.StructuredOptions]
+    ) -> AsyncRequest[str]:
+        """Queue JSON that satisfies a JSON Schema; the result is its text. Raises as ``generate``."""
+        return await self._submit(submission.generate_json(prompt, schema, options))
+
+    async def generate_regex(
+        self, prompt: str, pattern: str, **options: Unpack[submission.StructuredOptions]
+    ) -> AsyncRequest[str]:
+        """Queue a text that the pattern matches whole. Raises as ``generate``."""
+        return await self._submit(submission.generate_regex(prompt, pattern, options))
+
+    async def generate_choice(
+        self, prompt: str, choices: Sequence[str], **options: Unpack[submission.StructuredOptions]
+    ) -> AsyncRequest[str]:
+        """Queue the choice of the likeliest of several texts. Raises as ``generate``."""
+        return await self._submit(submission.generate_choice(prompt, choices, options))
 
     async def embed(self, text: str, **options: Unpack[submission.EmbedOptions]) -> AsyncRequest[list[float]]:
         """Queue the embedding of a text. Raises as ``generate``."""

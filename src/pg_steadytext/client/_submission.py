@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, TypedDict
 
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from pg_steadytext.client._statements import compose
 
@@ -56,6 +57,16 @@ class GenerateOptions(QueueOptions, total=False):
     stream: bool
 
 
+class StructuredOptions(QueueOptions, total=False):
+    """The options of ``steadytext_generate_json``, ``…_regex`` and ``…_choice``."""
+
+    max_tokens: int | None
+    use_cache: bool
+    seed: int
+    unsafe_mode: bool
+    model: str | None
+
+
 class EmbedOptions(QueueOptions, total=False):
     """The options of ``steadytext_embed``."""
 
@@ -70,6 +81,8 @@ class RerankOptions(QueueOptions, total=False):
 
     task: str
     seed: int
+    model: str | None
+    unsafe_mode: bool
 
 
 class GenerateBatchOptions(BatchOptions, total=False):
@@ -93,6 +106,8 @@ class RerankBatchOptions(BatchOptions, total=False):
 
     task: str
     seed: int
+    model: str | None
+    unsafe_mode: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +131,21 @@ class Submission:
 def generate(prompt: str, options: GenerateOptions) -> Submission:
     """Queue one text."""
     return Submission("steadytext_generate_async", {"prompt": prompt, **options})
+
+
+def generate_json(prompt: str, schema: Mapping[str, Any], options: StructuredOptions) -> Submission:
+    """Queue JSON that satisfies a schema."""
+    return Submission("steadytext_generate_json_async", {"prompt": prompt, "schema": Jsonb(schema), **options})
+
+
+def generate_regex(prompt: str, pattern: str, options: StructuredOptions) -> Submission:
+    """Queue a text that a pattern matches whole."""
+    return Submission("steadytext_generate_regex_async", {"prompt": prompt, "pattern": pattern, **options})
+
+
+def generate_choice(prompt: str, choices: Sequence[str], options: StructuredOptions) -> Submission:
+    """Queue the choice of one of several texts."""
+    return Submission("steadytext_generate_choice_async", {"prompt": prompt, "choices": list(choices), **options})
 
 
 def embed(text: str, options: EmbedOptions) -> Submission:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from types import TracebackType
@@ -167,6 +167,24 @@ class Client:
         ``NotAllowed``, ``Busy`` (queue, pending cap or rate limit), and ``ServerUnavailable``.
         """
         return Request(self, self.run(self._within.generate(prompt, **options)))
+
+    def generate_json(
+        self, prompt: str, schema: Mapping[str, Any], **options: Unpack[submission.StructuredOptions]
+    ) -> Request[str]:
+        """Queue JSON that satisfies a JSON Schema; the result is its text. Raises as ``generate``."""
+        return Request(self, self.run(self._within.generate_json(prompt, schema, **options)))
+
+    def generate_regex(
+        self, prompt: str, pattern: str, **options: Unpack[submission.StructuredOptions]
+    ) -> Request[str]:
+        """Queue a text that the pattern matches whole. Raises as ``generate``."""
+        return Request(self, self.run(self._within.generate_regex(prompt, pattern, **options)))
+
+    def generate_choice(
+        self, prompt: str, choices: Sequence[str], **options: Unpack[submission.StructuredOptions]
+    ) -> Request[str]:
+        """Queue the choice of the likeliest of several texts. Raises as ``generate``."""
+        return Request(self, self.run(self._within.generate_choice(prompt, choices, **options)))
 
     def embed(self, text: str, **options: Unpack[submission.EmbedOptions]) -> Request[list[float]]:
         """Queue the embedding of a text. Raises as ``generate``."""

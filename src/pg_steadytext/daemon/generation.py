@@ -7,12 +7,14 @@ import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from pg_steadytext.daemon.lanes import SlotGate, Ticket
 from pg_steadytext.daemon.metrics import Metrics
 from pg_steadytext.daemon.wire import Lane
-from pg_steadytext.engines.protocol import Completion, Generator, Prompt
+from pg_steadytext.engines.protocol import Completion, Generator, Prompt, Reranker, Stop
 
+T = TypeVar("T")
 OnText = Callable[[str], bool]
 """Called in the engine's thread with each piece; True stops the model."""
 
@@ -42,12 +44,12 @@ class GenerationScheduler:
         self._gates: dict[str, SlotGate] = {}
         self._flights: dict[Hashable, Flight] = {}
 
-    def gate(self, generator: Generator) -> SlotGate:
-        """The gate to a generator's slots."""
-        gate = self._gates.get(generator.name)
+    def gate(self, engine: Generator | Reranker) -> SlotGate:
+        """The gate to an engine's slots."""
+        gate = self._gates.get(engine.name)
         if gate is None:
-            gate = self._gates[generator.name] = SlotGate(generator.slots, limit=self._queue_limit)
-            self._metrics.watch_gate(generator.name, gate)
+            gate = self._gates[engine.name] = SlotGate(engine.slots, limit=self._queue_limit)
+            self._metrics.watch_gate(engine.name, gate)
         return gate
 
     async def complete(self, generator: Generator, prompt: Prompt, lane: Lane) -> Completion:
@@ -101,32 +103,38 @@ class GenerationScheduler:
         gate = self.gate(generator)
         return await self._run(gate, gate.enter(lane), generator, prompt, on_text)
 
+    async def work(self, engine: Reranker, lane: Lane, job: Callable[[Stop], T]) -> T:
+        """Run something else of an engine's in one of its slots. Raises Busy, and whatever the job raises."""
+        gate = self.gate(engine)
+        return await self._hold(gate, gate.enter(lane), job)
+
     async def _run(
         self, gate: SlotGate, ticket: Ticket, generator: Generator, prompt: Prompt, on_text: OnText
     ) -> Completion:
+        def generate(stop: Stop) -> Completion:
+            return generator.generate(prompt, lambda piece: stop() or on_text(piece))
+
+        completion = await self._hold(gate, ticket, generate)
+        self._metrics.tokens(generator.name, completion)
+        return completion
+
+    async def _hold(self, gate: SlotGate, ticket: Ticket, job: Callable[[Stop], T]) -> T:
         stop = threading.Event()
-        loop = asyncio.get_running_loop()
-
-        def on_piece(piece: str) -> bool:
-            return stop.is_set() or on_text(piece)
-
         try:
             await ticket.admitted
         except BaseException:
             gate.leave(ticket)
             raise
-        working = loop.run_in_executor(self._threads, generator.generate, prompt, on_piece)
+        working = asyncio.get_running_loop().run_in_executor(self._threads, job, stop.is_set)
         working.add_done_callback(lambda done: self._finished(gate, ticket, done))
         try:
-            completion = await asyncio.shield(working)
+            return await asyncio.shield(working)
         except asyncio.CancelledError:
             stop.set()
             raise
-        self._metrics.tokens(generator.name, completion)
-        return completion
 
     @staticmethod
-    def _finished(gate: SlotGate, ticket: Ticket, done: asyncio.Future[Completion]) -> None:
+    def _finished(gate: SlotGate, ticket: Ticket, done: asyncio.Future[Any]) -> None:
         gate.leave(ticket)
         if not done.cancelled():
             done.exception()  # nobody may be left to hear it

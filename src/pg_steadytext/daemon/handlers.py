@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,15 @@ from pg_steadytext import __version__
 from pg_steadytext.daemon import params as read
 from pg_steadytext.daemon.embedding import EmbeddingBatcher
 from pg_steadytext.daemon.generation import GenerationScheduler
-from pg_steadytext.daemon.metrics import Metrics
+from pg_steadytext.daemon.generation_set import complete_set
+from pg_steadytext.daemon.metrics import Metrics, resident_memory
 from pg_steadytext.daemon.options import DaemonOptions
+from pg_steadytext.daemon.ranking import closeness, rerank, rerank_batch
 from pg_steadytext.daemon.streams import Stream
-from pg_steadytext.daemon.wire import PROTOCOL, Request, vector_numbers, vector_texts
+from pg_steadytext.daemon.wire import PROTOCOL, Lane, Request, vector_numbers, vector_texts
 from pg_steadytext.engines.catalogue import Model
 from pg_steadytext.engines.constraints.compiled import compiled
-from pg_steadytext.engines.protocol import Completion, Generator, Prompt, Vectors
+from pg_steadytext.engines.protocol import Completion, Generator, Prompt, Ranking, Reranker, Vectors
 from pg_steadytext.engines.registry import EngineOptions, ModelRegistry
 from pg_steadytext.engines.remote import RemoteModels
 from pg_steadytext.engines.text import check_text
@@ -77,6 +80,21 @@ class Runtime:
             await self._load_batcher(model)
         return self._batchers[model.name]
 
+    async def scores(self, ranking: Ranking, params: dict[str, Any], lane: Lane) -> list[float]:
+        """One score a document, by the model that a request asks for: a rerank, a text or an embedding model."""
+        choice = read.model_choice(params)
+        if choice.remote:
+            reranker: Reranker = self.remote.reranker(choice.name or "")
+        else:
+            if choice.repo is not None:
+                model = self.registry.catalogue.find_file(choice.repo, choice.filename or "")
+            else:
+                model = self.registry.ranking_model(choice.name)
+            if model.kind == "embedding":
+                return await closeness(await self.batcher({"model": model.name}), ranking, lane)
+            reranker = await self.in_thread(self.registry.reranker, model)
+        return await self.generation.work(reranker, lane, partial(reranker.rerank, ranking))
+
     async def _load_batcher(self, model: Model) -> None:
         embedder = await self.in_thread(self.registry.embedder, model)
         self._add_batcher(model.name, embedder)
@@ -108,6 +126,17 @@ async def generate(runtime: Runtime, request: Request) -> object:
     if prompt.logprobs:
         return {"text": completion.text, "logprobs": completion.logprobs}
     return completion.text
+
+
+async def generate_batch(runtime: Runtime, request: Request) -> object:
+    """One answer a text, in input order, each with its own error; what is wrong with all of them fails the request."""
+    common = read.options(request.params)
+    prompts = read.items(request.params, "prompts")
+    if common.constraint is not None:
+        await runtime.in_thread(compiled, common.constraint)
+    generator = await runtime.generator(request.params)
+    answers = await complete_set(runtime.generation, generator, common, prompts, request.lane)
+    return {"model": generator.name, "digest": generator.digest, "answers": answers}
 
 
 def described(generator: Generator, completion: Completion) -> dict[str, Any]:
@@ -167,24 +196,6 @@ async def embed_batch(runtime: Runtime, request: Request) -> object:
     }
 
 
-async def rerank(runtime: Runtime, request: Request) -> object:
-    """Documents with their scores in [0, 1], best first, ties in input order."""
-    query = check_text(request.params.get("query"), "query")
-    given = request.params.get("documents")
-    documents = (
-        [check_text(given, "document")]
-        if isinstance(given, str)
-        else read.texts(request.params, "documents", what="document")
-    )
-    batcher = await runtime.batcher({})
-    vectors = (await batcher.embed([query, *documents], request.lane)).astype(np.float64)
-    scores = [min(1.0, max(0.0, (1.0 + float((vectors[0] * row).sum())) / 2.0)) for row in vectors[1:]]
-    order = sorted(range(len(documents)), key=lambda index: -scores[index])
-    if request.params.get("return_scores", True) is False:
-        return [documents[index] for index in order]
-    return [[documents[index], scores[index]] for index in order]
-
-
 async def ping(_runtime: Runtime, _request: Request) -> object:
     """Answer at once."""
     return "pong"
@@ -208,17 +219,22 @@ async def status(runtime: Runtime, _request: Request) -> object:
         "protocol": PROTOCOL,
         "pid": os.getpid(),
         "uptime_s": round(time.monotonic() - runtime.started, 3),
-        **{f"default_{kind}_model": catalogue.defaults.get(kind) for kind in ("generation", "embedding", "rerank")},
+        **{f"default_{kind}_model": catalogue.defaults.get(kind) for kind in ("generation", "embedding")},
+        "default_rerank_model": runtime.registry.ranking_model(None).name,
         "models_loaded": [entry["name"] for entry in runtime.registry.describe() if entry["loaded"]],
         "threads": len(os.sched_getaffinity(0)),
+        "memory_mb": resident_memory() // 2**20,
+        "connections": runtime.metrics.count_connections(),
     }
 
 
 HANDLERS: dict[str, Handler] = {
     "generate": generate,
+    "generate_batch": generate_batch,
     "embed": embed,
     "embed_batch": embed_batch,
     "rerank": rerank,
+    "rerank_batch": rerank_batch,
     "ping": ping,
     "models": models,
     "stats": stats,

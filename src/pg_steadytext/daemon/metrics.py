@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import resource
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -13,6 +15,15 @@ from pg_steadytext.engines.protocol import Completion
 NAMESPACE = "steadytext"
 LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+def resident_memory() -> int:
+    """Return the bytes of memory that this process holds; where the system does not say, the most it ever held."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return pages * resource.getpagesize()
 
 
 class Metrics:
@@ -41,6 +52,9 @@ class Metrics:
         self.stream_restarts = self._counter(
             "stream_restarts", "Streams computed again because their reader had fallen behind"
         )
+        self.count_connections: Callable[[], int] = lambda: 0
+        self._gauge("connections", "Clients that are connected").set_function(lambda: self.count_connections())
+        self._gauge("resident_memory_bytes", "Memory that the daemon holds").set_function(resident_memory)
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
         return Counter(name, about, labels, namespace=NAMESPACE, registry=self.registry)

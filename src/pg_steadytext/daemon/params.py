@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pg_steadytext.engines.constraints import constraint as constraints
@@ -45,6 +45,12 @@ def optional(params: Mapping[str, Any], key: str, kind: type, what: str) -> Any:
 
 def prompt(params: Mapping[str, Any]) -> Prompt:
     """The prompt of a generate request. Raises InvalidArgument."""
+    found = options(params)
+    return replace(found, text=check_text(params.get("prompt"), "prompt"))
+
+
+def options(params: Mapping[str, Any]) -> Prompt:
+    """A prompt without its text: what every text of a generate_batch request has in common. Raises InvalidArgument."""
     if params.get("options"):
         raise InvalidArgument("options is not supported for local models")
     max_tokens = optional(params, "max_new_tokens", int, "a whole number")
@@ -54,7 +60,7 @@ def prompt(params: Mapping[str, Any]) -> Prompt:
     if stop == "":
         raise InvalidArgument("eos_string cannot be empty", hint=f'"{MODEL_END}" stands for the model\'s own end')
     return Prompt(
-        text=check_text(params.get("prompt"), "prompt"),
+        text="",
         max_tokens=_at_least(max_tokens, DEFAULT_MAX_TOKENS, 1, "max_tokens must be at least 1"),
         seed=_at_least(seed, 42, 0, "seed must be non-negative"),
         temperature=0.0 if temperature is None else temperature,
@@ -62,6 +68,7 @@ def prompt(params: Mapping[str, Any]) -> Prompt:
         thinking=bool(optional(params, "thinking_mode", bool, "true or false")),
         logprobs=bool(optional(params, "return_logprobs", bool, "true or false")),
         constraint=constraint(params),
+        prefix=optional(params, "prefix", str, "a text") or "",
     )
 
 
@@ -136,9 +143,14 @@ def model_choice(params: Mapping[str, Any]) -> ModelChoice:
 
 def texts(params: Mapping[str, Any], key: str, *, what: str = "text") -> list[str]:
     """A list of texts, each with something in it. Raises InvalidArgument."""
+    return [check_text(item, what) for item in items(params, key)]
+
+
+def items(params: Mapping[str, Any], key: str) -> list[Any]:
+    """A list of what should be texts. Raises InvalidArgument."""
     value = params.get(key)
     if not isinstance(value, list):
         raise InvalidArgument(f"{key} must be a list of texts")
     if len(value) > MAX_TEXTS:
         raise InvalidArgument(f"{key} may hold at most {MAX_TEXTS} texts, not {len(value)}")
-    return [check_text(item, what) for item in value]
+    return value

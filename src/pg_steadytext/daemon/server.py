@@ -60,6 +60,7 @@ class Daemon:
         self._jobs: dict[bytes, dict[str, Job]] = {}
         self._stopping = asyncio.Event()
         self.endpoint = Endpoint(options, self._on_message, self._on_gone)
+        self.metrics.count_connections = lambda: self.endpoint.connections
         self.http = HttpServer(options.metrics_port, self.metrics.registry, self._health)
 
     def _health(self) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 from pg_steadytext.engines.catalogue import Catalogue, Kind, Model, ModelFile, record_model
-from pg_steadytext.engines.gguf import read_header
+from pg_steadytext.engines.gguf import GgufHeader, read_header
 from pg_steadytext.engines.sources import Progress, copy_in, no_progress
-from pg_steadytext.engines.trial import trial_load
+from pg_steadytext.engines.trial import RANK, trial_load
 from pg_steadytext.errors import InvalidArgument
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -42,7 +42,7 @@ def add_gguf(
         raise InvalidArgument(f'"{chosen}" is a model of the shipped catalogue', hint="give another name with --name")
     if kind == "embedding" and pooling not in (None, "mean", "cls", "last"):
         raise InvalidArgument(f"pooling must be mean, cls or last, not {pooling}")
-    trial_load(file, pooling=(pooling or "mean") if kind == "embedding" else None)
+    trial_load(file, pooling=_pooling_on_trial(kind, header, pooling))
     target = model_dir / chosen / file.name
     model = Model(
         name=chosen,
@@ -56,3 +56,10 @@ def add_gguf(
     )
     record_model(model_dir, model)
     return model
+
+
+def _pooling_on_trial(kind: Kind, header: GgufHeader, pooling: str | None) -> str | None:
+    """How a file is tried: as an embedding model, as a cross-encoder, or as one that writes (None)."""
+    if kind == "embedding":
+        return pooling or "mean"
+    return RANK if kind == "rerank" and header.is_encoder else None

@@ -56,6 +56,11 @@ class GgufHeader:
         return self._number("embedding_length")
 
     @property
+    def is_encoder(self) -> bool:
+        """Whether it is of the BERT family, which reads a text whole and writes none."""
+        return "bert" in self.architecture
+
+    @property
     def has_chat_template(self) -> bool:
         """Whether the file brings the template that turns a prompt into a conversation."""
         return "tokenizer.chat_template" in self.metadata

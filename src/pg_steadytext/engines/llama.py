@@ -12,13 +12,15 @@ from typing import Any
 from pg_steadytext.engines.constraints.answer import check_answer, check_combination
 from pg_steadytext.engines.constraints.compiled import compiled
 from pg_steadytext.engines.constraints.constraint import Constraint
-from pg_steadytext.engines.llama_choice import best, described, score_options
+from pg_steadytext.engines.llama_choice import Question, best, described, score_options
 from pg_steadytext.engines.llama_context import ChatContext
+from pg_steadytext.engines.llama_errors import error_of
 from pg_steadytext.engines.llama_pool import ContextPool
+from pg_steadytext.engines.llama_prefix import TEMPLATE, named
 from pg_steadytext.engines.protocol import Completion, OnPiece, Prompt
 from pg_steadytext.engines.text import check_text, without_nul
 from pg_steadytext.engines.vocabulary import Vocabulary
-from pg_steadytext.errors import Cancelled, InvalidArgument, ModelFailed, TextTooLong
+from pg_steadytext.errors import Cancelled, InvalidArgument, ModelFailed
 
 MAX_SEED = 2**32 - 2
 
@@ -33,12 +35,13 @@ class LlamaGenerator:
         self.digest = digest
         self.context_length = context
         self.slots = slots
+        self.useful_slots = min(slots, threads)
         self._path = path
         self._socket_dir = socket_dir
-        self._vocabulary = Vocabulary(path)
-        self._pool = ContextPool(self._make_context, slots=slots, threads=threads)
-        with self._pool.take() as first:
-            first.prefix.rewind()
+        self.vocabulary = Vocabulary(path)
+        self.pool = ContextPool(self._make_context, slots=slots, threads=threads)
+        with self.pool.take() as first:
+            first.prefix.rewind(TEMPLATE)
 
     def _make_context(self, threads: int) -> ChatContext:
         return ChatContext(self._path, context=self.context_length, threads=threads, socket_dir=self._socket_dir)
@@ -55,12 +58,13 @@ class LlamaGenerator:
         if constraint is not None:
             request["grammar"] = compiled(constraint).grammar
         reader = _ChunkReader(self.name, on_piece)
-        with self._pool.take() as context:
-            alone = self._pool.alone
-            context.complete(request, reader)
-            if alone and self._pool.alone:
-                self._pool.pace.record(
-                    wide=context.threads == self._pool.wide_threads,
+        probe = named(prompt.prefix)
+        with self.pool.take(probe, wide=not prompt.crowd) as context:
+            alone = self.pool.alone
+            context.complete(request, reader, probe)
+            if alone and self.pool.alone:
+                self.pool.pace.record(
+                    wide=context.threads == self.pool.wide_threads,
                     tokens=reader.timings.get("predicted_n", 0),
                     tokens_per_second=reader.timings.get("predicted_per_second", 0.0),
                 )
@@ -72,8 +76,10 @@ class LlamaGenerator:
     def _choose(self, request: dict[str, Any], prompt: Prompt, constraint: Constraint, on_piece: OnPiece) -> Completion:
         reader = _ChunkReader(self.name, on_piece)
         options = tuple(constraint.source)
-        with self._pool.take() as context:
-            scores = score_options(context, request, options, self._vocabulary, reader, on_piece)
+        probe = named(prompt.prefix)
+        with self.pool.take(probe, wide=not prompt.crowd) as context:
+            ask = Question(context, request, probe, reader, on_piece)
+            scores = score_options(ask, options, self.vocabulary, all_scores=prompt.logprobs)
         read = reader.completion()
         chosen = best(scores)
         completion = Completion(
@@ -88,12 +94,12 @@ class LlamaGenerator:
 
     def close(self) -> None:
         """Free the model's contexts."""
-        self._pool.close()
+        self.pool.close()
 
 
 def chat_request(prompt: Prompt) -> dict[str, Any]:
     """The body of a chat completion for `prompt`. Raises InvalidArgument."""
-    check_text(prompt.text, "prompt")
+    check_text(prompt.content, "prompt")
     if prompt.max_tokens < 1:
         raise InvalidArgument("max_tokens must be at least 1")
     if not 0 <= prompt.seed <= MAX_SEED:
@@ -101,7 +107,7 @@ def chat_request(prompt: Prompt) -> dict[str, Any]:
     if not 0 <= prompt.temperature <= 2:
         raise InvalidArgument(f"temperature must be between 0 and 2, not {prompt.temperature}")
     request: dict[str, Any] = {
-        "messages": [{"role": "user", "content": prompt.text}],
+        "messages": [{"role": "user", "content": prompt.content}],
         "max_tokens": prompt.max_tokens,
         "seed": prompt.seed,
         "temperature": prompt.temperature,
@@ -169,7 +175,7 @@ class _ChunkReader:
         if self._raised is not None:
             raise self._raised
         if self._error is not None:
-            raise _error_of(self._model, self._error)
+            raise error_of(self._model, self._error)
         if self._finish is None:
             if self._stopped:
                 raise Cancelled("the generation was cancelled")
@@ -181,14 +187,3 @@ class _ChunkReader:
             completion_tokens=self.timings.get("predicted_n", 0),
             logprobs=self._logprobs or None,
         )
-
-
-def _error_of(model: str, error: dict[str, Any]) -> Exception:
-    if error.get("type") == "exceed_context_size_error":
-        return TextTooLong(
-            f"the text has {error['n_prompt_tokens']} tokens, but the context window of model "
-            f'"{model}" holds {error["n_ctx"]}',
-            hint="shorten the text, or use a model with a longer context",
-        )
-    message = f'model "{model}" failed: {error.get("message", error)}'
-    return InvalidArgument(message) if error.get("code") == 400 else ModelFailed(message)

@@ -2,10 +2,13 @@
 
 An option's score is the sum of the log probabilities of all its tokens: the likelihood that the model, left alone,
 would begin its answer with exactly this. No length enters. Where another option goes on from it ("no", "no, never"),
-the token that ends the answer counts too, so that the shorter one stands for itself alone. The prompt is read once;
-then each option is forced by a grammar, token by token, and scored by what the model would have said without one.
-Every option starts from the same state, so its score does not depend on its place in the list.
-The first of equals wins.
+the token that ends the answer counts too, so that the shorter one stands for itself alone.
+
+The prompt is read once, and tells the likeliest first tokens. An option of one such token has its score by that. The
+others are forced by a grammar, token by token, each from the same state, and scored by what the model would have said
+without one. A first token is never likelier than itself alone, so where only the best option is asked for, those that
+begin less likely than the best one known need no run. A score does not depend on the option's place in the list, and
+the first of equals wins.
 """
 
 from __future__ import annotations
@@ -17,11 +20,13 @@ from typing import Any
 
 from pg_steadytext.engines.constraints.gbnf import Grammar, Literal, Token
 from pg_steadytext.engines.llama_context import ChatContext
+from pg_steadytext.engines.llama_prefix import Probe
 from pg_steadytext.engines.protocol import OnPiece
 from pg_steadytext.engines.vocabulary import Vocabulary
 from pg_steadytext.errors import Cancelled, ModelFailed
 
 END_TOKENS = 8
+FIRST_TOKENS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,45 +38,76 @@ class Score:
     tokens: int
 
 
-def score_options(
-    context: ChatContext,
-    request: dict[str, Any],
-    options: tuple[str, ...],
-    vocabulary: Vocabulary,
-    read_prompt: Callable[[dict[str, Any]], bool],
-    on_piece: OnPiece,
-) -> list[Score]:
-    """The scores of all options, in their order.
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked in which context.
 
-    `read_prompt` takes the chunks of the prompt's reading, and returns True to stop it; then the list is empty.
-    Raises Cancelled once `on_piece` returned True, ModelFailed.
+    `read_prompt` takes the chunks of the prompt's reading, and returns True to stop it.
     """
+
+    context: ChatContext
+    request: dict[str, Any]
+    probe: Probe
+    read_prompt: Callable[[dict[str, Any]], bool]
+    on_piece: OnPiece
+
+
+def score_options(
+    ask: Question, options: tuple[str, ...], vocabulary: Vocabulary, *, all_scores: bool = True
+) -> list[Score]:
+    """The scores of the options, in their order; with `all_scores` off, those that cannot be the best are left out.
+
+    The list is empty where the reading of the prompt was stopped. Raises Cancelled once `on_piece` returned True,
+    ModelFailed.
+    """
+    first = _read(ask)
+    if first is None:
+        return []
+    spelled = {option: vocabulary.spell(option) for option in options}
+    ending = {o for o in options if any(other != o and other.startswith(o) for other in options)}
+    found = {
+        option: Score(option, first[tokens[0]], 1)
+        for option, tokens in spelled.items()
+        if len(tokens) == 1 and tokens[0] in first and option not in ending
+    }
+    least = min(first.values(), default=0.0)
+    bounds = {o: first.get(spelled[o][0], least) if spelled[o] else 0.0 for o in options if o not in found}
+    for option in sorted(bounds, key=lambda option: -bounds[option]):
+        known = max((score.log_likelihood for score in found.values()), default=-math.inf)
+        if not all_scores and bounds[option] < known:
+            break
+        found[option] = _forced(ask, option, spelled[option], ends=option in ending)
+        if ask.on_piece(""):
+            raise Cancelled("the generation was cancelled")
+    return [found[option] for option in options if option in found]
+
+
+def _read(ask: Question) -> dict[int, float] | None:
+    """Read the prompt; the log probabilities of the likeliest first tokens by number, None where it was stopped."""
     stopped = False
+    first: dict[int, float] = {}
 
     def read(chunk: dict[str, Any]) -> bool:
         nonlocal stopped
-        stopped = read_prompt(chunk) or stopped
+        for choice in chunk.get("choices", ()):
+            made = (choice.get("logprobs") or {}).get("content") or ()
+            for token in made[:1]:
+                first.update((entry["id"], entry["logprob"]) for entry in token["top_logprobs"])
+        stopped = ask.read_prompt(chunk) or stopped
         return stopped
 
-    context.complete({**request, "max_tokens": 0}, read)
-    if stopped:
-        return []
-    found = []
-    for option in options:
-        ends = any(other != option and other.startswith(option) for other in options)
-        found.append(_score(context, request, option, vocabulary.spell(option), ends=ends))
-        if on_piece(""):
-            raise Cancelled("the generation was cancelled")
-    return found
+    request = {**ask.request, "max_tokens": 1, "logprobs": True, "top_logprobs": FIRST_TOKENS}
+    ask.context.complete(request, read, ask.probe)
+    return None if stopped else first
 
 
-def _score(context: ChatContext, request: dict[str, Any], option: str, tokens: list[int], *, ends: bool) -> Score:
+def _forced(ask: Question, option: str, tokens: list[int], *, ends: bool) -> Score:
     grammar = Grammar()
     spelling = tuple(Token(number) for number in tokens) or (Literal(option),)
     answers: list[dict[str, Any]] = []
-    context.server.handle_chat_completions(
+    ask.context.server.handle_chat_completions(
         {
-            **request,
+            **ask.request,
             "grammar": grammar.write(grammar.add("option", spelling), "the choice"),
             "max_tokens": len(option.encode()) + END_TOKENS,
             "logprobs": True,

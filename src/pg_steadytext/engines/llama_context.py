@@ -3,8 +3,8 @@
 - Every request has a context of its own. Slots that share a context share batches, and then the shape of the matrix
   products, hence the rounding, depends on the neighbours. The weights are mapped from the file, so contexts share them.
 - Flash attention is off: its split over threads changes the order of sums.
-- The prompt cache is off, but for the chat template's prefix: a prompt whose beginning is reused is computed in other
-  chunks than a fresh one.
+- The prompt cache is off, but for the chat template's prefix and one that a request names: a prompt whose beginning is
+  reused is computed in other chunks than a fresh one.
 - A prompt is read in chunks of a fixed size, small enough that a cancelled request ends within one chunk.
 - Weights stay in the file's layout (no repacking), so that contexts can share them.
 """
@@ -20,7 +20,7 @@ from typing import Any
 
 from xllamacpp import xllamacpp
 
-from pg_steadytext.engines.llama_prefix import TemplatePrefix
+from pg_steadytext.engines.llama_prefix import TEMPLATE, Abandoned, Prefix, Probe, asking
 from pg_steadytext.errors import ModelFailed
 
 PROMPT_CHUNK = 64
@@ -54,16 +54,26 @@ class LlamaContext:
 
 
 class ChatContext(LlamaContext):
-    """A context for chat completions, which keeps the chat template's prefix."""
+    """A context for completions, which keeps the beginning that prompts share: the last one that was asked for."""
 
     def __init__(self, path: Path, *, context: int, threads: int, socket_dir: Path) -> None:
         super().__init__(path, context=context, threads=threads, socket_dir=socket_dir)
-        self.prefix = TemplatePrefix(self.server)
+        self.prefix = Prefix(self.server)
 
-    def complete(self, request: dict[str, Any], on_chunk: Callable[[dict[str, Any]], bool]) -> None:
-        """Run one streamed chat completion; it ends early once `on_chunk` returns True. Raises ModelFailed."""
-        if not on_chunk({}):  # who left while the context was made need not wait for the prefix
-            self.server.handle_chat_completions({**request, "cache_prompt": self.prefix.rewind()}, on_chunk)
+    def complete(
+        self, request: dict[str, Any], on_chunk: Callable[[dict[str, Any]], bool], probe: Probe = TEMPLATE
+    ) -> None:
+        """Run one streamed completion; it ends early once `on_chunk` returns True. Raises ModelFailed.
+
+        `probe` names the beginning that the slot keeps for prompts like this one.
+        """
+        if on_chunk({}):  # who left while the context was made need not wait for the prefix
+            return
+        try:
+            reuse = self.prefix.rewind(probe, lambda: on_chunk({}))
+        except Abandoned:
+            return
+        asking(self.server, request)({**request, "cache_prompt": reuse}, on_chunk)
 
 
 def server_params(path: Path, *, context: int, threads: int) -> Any:

@@ -59,9 +59,8 @@ class LlamaEmbedder:
 
     def _error_of(self, error: dict[str, Any]) -> Exception:
         message = str(error.get("message", error))
-        length = error.get("n_prompt_tokens") or _LENGTH.search(message)
-        if length is not None:
-            tokens = length if isinstance(length, int) else int(length[1])
+        tokens = length_in(error)
+        if tokens is not None:
             return TextTooLong(
                 f"the text has {tokens} tokens, but the context window of model "
                 f'"{self.name}" holds {self.context_length}',
@@ -71,3 +70,12 @@ class LlamaEmbedder:
 
     def close(self) -> None:
         """Nothing to free: the context goes with the object."""
+
+
+def length_in(error: dict[str, Any]) -> int | None:
+    """The number of tokens of a text that was too long, if that is what llama.cpp complains of."""
+    stated = error.get("n_prompt_tokens")
+    if isinstance(stated, int):
+        return stated
+    told = _LENGTH.search(str(error.get("message", "")))
+    return int(told[1]) if told else None

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pg_steadytext.engines.llama_context import ChatContext
+from pg_steadytext.engines.llama_prefix import TEMPLATE, Probe
 from pg_steadytext.engines.pace import Pace
 
 
@@ -23,12 +24,12 @@ class ContextPool:
 
     def __init__(self, make: Callable[[int], ChatContext], *, slots: int, threads: int) -> None:
         self._make = make
-        self._slots = slots
+        self.slots = slots
         self.wide_threads = threads
         self.pace = Pace()
         self._narrow_threads = max(1, threads // slots)
         self._free = threading.Condition()
-        self._working = 0
+        self._working = self._waiting = 0
         self._wide: ChatContext | None = None
         self._narrow: list[ChatContext] = []
 
@@ -37,16 +38,43 @@ class ContextPool:
         """Whether no more than one context is at work."""
         return self._working <= 1
 
+    @property
+    def crowded(self) -> bool:
+        """Whether a request waits for a context."""
+        return self._waiting > 0
+
     @contextmanager
-    def take(self) -> Iterator[ChatContext]:
-        """A context for one request; waits while all slots are at work."""
+    def take(self, probe: Probe = TEMPLATE, *, wide: bool = True) -> Iterator[ChatContext]:
+        """A context for one request, if possible one that keeps its prefix; waits while all slots are at work.
+
+        `wide` allows the one with all threads; a request that will not be alone for long goes without.
+        """
         with self._free:
-            self._free.wait_for(lambda: self._working < self._slots)
-            wide = self._working == 0 and self.pace.wide_pays()
+            self._waiting += 1
+            self._free.wait_for(lambda: self._working < self.slots)
+            self._waiting -= 1
+            wide = wide and self._working == 0 and self.pace.wide_pays()
             self._working += 1
+        with self._lend(probe, wide=wide) as context:
+            yield context
+
+    @contextmanager
+    def spare(self, probe: Probe) -> Iterator[ChatContext | None]:
+        """A narrow context that nobody else needs now, or None."""
+        with self._free:
+            there = self._working < self.slots and not self._waiting
+            self._working += there
+        if not there:
+            yield None
+            return
+        with self._lend(probe, wide=False) as context:
+            yield context
+
+    @contextmanager
+    def _lend(self, probe: Probe, *, wide: bool) -> Iterator[ChatContext]:
         context: ChatContext | None = None
         try:
-            context = self._obtain(wide)
+            context = self._obtain(probe, wide=wide)
             yield context
         finally:
             with self._free:
@@ -55,15 +83,20 @@ class ContextPool:
                     self._narrow.append(context)
                 self._free.notify()
 
-    def _obtain(self, wide: bool) -> ChatContext:
+    def _obtain(self, probe: Probe, *, wide: bool) -> ChatContext:
         if wide:
             if self._wide is None:
                 self._wide = self._make(self.wide_threads)
             return self._wide
         with self._free:
             if self._narrow:
-                return self._narrow.pop()
+                return self._narrow.pop(self._best(probe))
         return self._make(self._narrow_threads)
+
+    def _best(self, probe: Probe) -> int:
+        """The free context that keeps a prefix, else one that keeps no other, else the one used last."""
+        kept = [context.prefix.probe for context in self._narrow]
+        return next((kept.index(wanted) for wanted in (probe, TEMPLATE, None) if wanted in kept), len(kept) - 1)
 
     def close(self) -> None:
         """Free the contexts that are not at work."""

@@ -32,7 +32,7 @@ class OpenAiGenerator:
 
     def __init__(self, name: str, client: httpx2.Client, *, slots: int) -> None:
         self.name = name
-        self.slots = slots
+        self.slots = self.useful_slots = slots
         self._model = name.partition(":")[2]
         self._client = client
 
@@ -41,7 +41,7 @@ class OpenAiGenerator:
         check_text(prompt.text, "prompt")
         body: dict[str, Any] = {
             "model": self._model,
-            "messages": [{"role": "user", "content": prompt.text}],
+            "messages": [{"role": "user", "content": prompt.content}],
             "max_tokens": prompt.max_tokens,
             "seed": prompt.seed,
             "temperature": prompt.temperature,
@@ -62,10 +62,10 @@ class OpenAiGenerator:
             with self._client.stream("POST", "chat/completions", json=body) as response:
                 if response.status_code != httpx2.codes.OK:
                     response.read()
-                    raise _error_of(self.name, response)
+                    raise error_of(self.name, response)
                 return self._read(_events(response), on_piece)
         except httpx2.HTTPError as error:
-            raise _unreachable(self.name, error) from error
+            raise unreachable(self.name, error) from error
 
     def _read(self, events: Iterator[dict[str, Any]], on_piece: OnPiece) -> Completion:
         pieces: list[str] = []
@@ -121,9 +121,9 @@ class OpenAiEmbedder:
         try:
             response = self._client.post("embeddings", json={"model": self._model, "input": list(texts)})
         except httpx2.HTTPError as error:
-            raise _unreachable(self.name, error) from error
+            raise unreachable(self.name, error) from error
         if response.status_code != httpx2.codes.OK:
-            raise _error_of(self.name, response)
+            raise error_of(self.name, response)
         try:
             rows = sorted(response.json()["data"], key=lambda row: row["index"])
             vectors = np.array([row["embedding"] for row in rows], dtype=np.float64)
@@ -161,11 +161,13 @@ def _events(response: httpx2.Response) -> Iterator[dict[str, Any]]:
             yield event
 
 
-def _unreachable(name: str, error: httpx2.HTTPError) -> ModelFailed:
+def unreachable(name: str, error: httpx2.HTTPError) -> ModelFailed:
+    """The error of a server that does not answer."""
     return ModelFailed(f'"{name}" cannot be reached: {error}', hint="check the provider's base_url and the network")
 
 
-def _error_of(name: str, response: httpx2.Response) -> Exception:
+def error_of(name: str, response: httpx2.Response) -> Exception:
+    """What a server reports, as our error."""
     status = response.status_code
     try:
         detail = response.json()["error"]

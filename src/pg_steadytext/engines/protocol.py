@@ -7,7 +7,7 @@ promises that the text of a request does not depend on what else runs beside it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -29,6 +29,8 @@ class Prompt:
     `stop` ends the text and is not part of it; None means that only the model's own end does.
     `temperature` 0 is greedy. `thinking` lets models that can reason aloud do so.
     `constraint` is what the text must satisfy; an engine answers with such a text or raises.
+    `prefix` comes before `text`: a beginning that many prompts share, which an engine may keep.
+    `crowd` says that others like it run beside it; it decides how fast an answer comes, never which.
     """
 
     text: str
@@ -39,6 +41,13 @@ class Prompt:
     thinking: bool = False
     logprobs: bool = False
     constraint: Constraint | None = None
+    prefix: str = ""
+    crowd: bool = field(default=False, compare=False)
+
+    @property
+    def content(self) -> str:
+        """All that the model is to read."""
+        return self.prefix + self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +63,48 @@ class Completion:
 
 @runtime_checkable
 class Generator(Protocol):
-    """A loaded text model."""
+    """A loaded text model; `useful_slots` at work at once is as fast as it gets."""
 
     name: str
     digest: str
     context_length: int
     slots: int
+    useful_slots: int
 
     def generate(self, prompt: Prompt, on_piece: OnPiece) -> Completion:
         """Run one completion. Raises Cancelled once `on_piece` returned True, TextTooLong, ModelFailed."""
+        ...
+
+    def close(self) -> None:
+        """Free the model."""
+        ...
+
+
+Stop = Callable[[], bool]
+"""Asked now and then while a model works; True stops it."""
+
+TASK = "Given a web search query, retrieve relevant passages that answer the query"
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Documents to be judged by how well they answer a query; `task` says what answering means."""
+
+    query: str
+    documents: tuple[str, ...]
+    task: str = TASK
+
+
+@runtime_checkable
+class Reranker(Protocol):
+    """A loaded model that judges documents; a document's score depends on the query, the task and itself alone."""
+
+    name: str
+    digest: str
+    slots: int
+
+    def rerank(self, ranking: Ranking, stop: Stop) -> list[float]:
+        """One score in [0, 1] a document, in input order. Raises Cancelled, TextTooLong, ModelFailed."""
         ...
 
     def close(self) -> None:

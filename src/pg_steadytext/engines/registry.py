@@ -12,9 +12,10 @@ from typing import Any
 
 from pg_steadytext.engines.catalogue import LOCAL_FILE, Catalogue, Kind, Model
 from pg_steadytext.engines.digests import stated_digest, verify
-from pg_steadytext.engines.protocol import Embedder, Generator
+from pg_steadytext.engines.protocol import Embedder, Generator, Reranker
 from pg_steadytext.errors import InvalidArgument, ModelFailed
 
+Loaded = Generator | Embedder | Reranker
 OnLoad = Callable[[str, float], None]
 """Called with a model's name and the seconds its loading took."""
 
@@ -49,7 +50,8 @@ class ModelRegistry:
         self._on_load = on_load
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
-        self._loaded: dict[str, Generator | Embedder] = {}
+        self._loaded: dict[str, Loaded] = {}
+        self._rerankers: dict[str, Reranker] = {}
         self._catalogue: Catalogue | None = None
         self._catalogue_stamp: object = None
 
@@ -72,7 +74,14 @@ class ModelRegistry:
             raise InvalidArgument(f'model "{model.name}" is for {model.kind}, not for {kind}')
         return model
 
-    def loaded(self, name: str) -> Generator | Embedder | None:
+    def ranking_model(self, name: str | None) -> Model:
+        """The entry for a name or alias, of any kind; without one the default to rerank by. Raises UnknownModel."""
+        catalogue = self.catalogue
+        if name is not None:
+            return catalogue.find(name)
+        return catalogue.default("rerank" if "rerank" in catalogue.defaults else "embedding")
+
+    def loaded(self, name: str) -> Loaded | None:
         """The model of that catalogue name if it is loaded."""
         return self._loaded.get(name)
 
@@ -89,6 +98,18 @@ class ModelRegistry:
         if not isinstance(found, Embedder):
             raise InvalidArgument(f'model "{model.name}" does not make embeddings')
         return found
+
+    def reranker(self, model: Model) -> Reranker:
+        """The loaded rerank model, or a text model that judges by its answers. Raises InvalidArgument, ModelFailed."""
+        found = self._get(model)
+        if isinstance(found, Reranker):
+            return found
+        from pg_steadytext.engines.llama import LlamaGenerator
+        from pg_steadytext.engines.llama_rerank import LogitsReranker
+
+        if not isinstance(found, LlamaGenerator):
+            raise InvalidArgument(f'model "{model.name}" does not rank documents')
+        return self._rerankers.setdefault(model.name, LogitsReranker(found))
 
     def describe(self) -> list[dict[str, Any]]:
         """What the catalogue holds and what of it is here, as plain data."""
@@ -112,7 +133,7 @@ class ModelRegistry:
             "default": catalogue.defaults.get(model.kind) == model.name,
         }
 
-    def _get(self, model: Model) -> Generator | Embedder:
+    def _get(self, model: Model) -> Loaded:
         found = self._loaded.get(model.name)
         if found is not None:
             return found
@@ -126,7 +147,7 @@ class ModelRegistry:
                 self._on_load(model.name, time.monotonic() - started)
         return found
 
-    def _load(self, model: Model) -> Generator | Embedder:
+    def _load(self, model: Model) -> Loaded:
         digest = verify(model, self.model_dir)
         folder = model.folder(self.model_dir)
         if model.engine == "minilm":
@@ -144,10 +165,12 @@ class ModelRegistry:
             return self._load_llama(model, folder / model.weights.name, digest)
         raise ModelFailed(f'model "{model.name}" needs the engine "{model.engine}", which this version has not')
 
-    def _load_llama(self, model: Model, path: Path, digest: str) -> Generator | Embedder:
+    def _load_llama(self, model: Model, path: Path, digest: str) -> Loaded:
         from pg_steadytext.engines.gguf import read_header
         from pg_steadytext.engines.llama import LlamaGenerator
+        from pg_steadytext.engines.llama_cross_encoder import CrossEncoder
         from pg_steadytext.engines.llama_embedding import LlamaEmbedder
+        from pg_steadytext.engines.llama_rerank import LogitsReranker
 
         header = read_header(path)
         context = min(model.context, header.context_length or model.context)
@@ -164,20 +187,17 @@ class ModelRegistry:
                 threads=self._options.threads,
                 socket_dir=self._options.socket_dir,
             )
-        return LlamaGenerator(
-            model.name,
-            path,
-            digest,
-            context=context,
-            slots=slots,
-            threads=self._options.threads,
-            socket_dir=self._options.socket_dir,
-        )
+        options = self._options
+        shared: dict[str, Any] = {"context": context, "threads": options.threads, "socket_dir": options.socket_dir}
+        if model.kind == "rerank" and header.is_encoder:
+            return CrossEncoder(model.name, path, digest, **shared)
+        generator = LlamaGenerator(model.name, path, digest, slots=slots, **shared)
+        return LogitsReranker(generator, own_template=True) if model.kind == "rerank" else generator
 
     def close(self) -> None:
         """Free every model."""
         with self._lock:
-            models, self._loaded = list(self._loaded.values()), {}
+            models, self._loaded, self._rerankers = list(self._loaded.values()), {}, {}
         for model in models:
             model.close()
 

@@ -6,6 +6,7 @@ The file is TOML, one table a provider:
     base_url = "https://api.openai.com/v1"
     api_key_env = "OPENAI_API_KEY"
     slots = 8
+    rerank_scores = "probabilities"
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pg_steadytext.errors import InvalidArgument, UnknownModel
 
@@ -24,18 +25,27 @@ if TYPE_CHECKING:
     import httpx2
 
     from pg_steadytext.engines.openai import OpenAiEmbedder, OpenAiGenerator
+    from pg_steadytext.engines.openai_rerank import OpenAiReranker
 
 DEFAULT_SLOTS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """An OpenAI-compatible endpoint; `api_key_env` names the environment variable that holds its key."""
+    """An OpenAI-compatible endpoint; `api_key_env` names the environment variable that holds its key.
+
+    `rerank_scores` tells what its /rerank answers with: probabilities, or logits that have yet to become some.
+    """
 
     name: str
     base_url: str
     api_key_env: str | None = None
     slots: int = DEFAULT_SLOTS
+    rerank_scores: Literal["probabilities", "logits"] = "probabilities"
+
+    def __post_init__(self) -> None:
+        if self.rerank_scores not in ("probabilities", "logits"):
+            raise TypeError(f'rerank_scores must be "probabilities" or "logits", not {self.rerank_scores!r}')
 
 
 class RemoteModels:
@@ -60,7 +70,8 @@ class RemoteModels:
         except (tomllib.TOMLDecodeError, TypeError, AttributeError) as error:
             raise InvalidArgument(
                 f"{path} is no providers file: {error}",
-                hint="each provider is a table [providers.NAME] with base_url and, optionally, api_key_env and slots",
+                hint="each provider is a table [providers.NAME] with base_url and, optionally, api_key_env, slots and "
+                "rerank_scores",
             ) from error
 
     def generator(self, name: str) -> OpenAiGenerator:
@@ -82,6 +93,16 @@ class RemoteModels:
             if name not in self._embedders:
                 self._embedders[name] = OpenAiEmbedder(name, self._client(provider))
             return self._embedders[name]
+
+    def reranker(self, name: str) -> OpenAiReranker:
+        """The rerank model "provider:model". Raises UnknownModel."""
+        from pg_steadytext.engines.openai_rerank import OpenAiReranker
+
+        provider = self._provider(name)
+        with self._lock:
+            return OpenAiReranker(
+                name, self._client(provider), slots=provider.slots, logits=provider.rerank_scores == "logits"
+            )
 
     def _provider(self, name: str) -> Provider:
         provider, _, model = name.partition(":")

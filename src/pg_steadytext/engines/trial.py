@@ -15,10 +15,11 @@ from pg_steadytext.errors import ModelFailed, SteadyTextError
 
 TRIAL_CONTEXT = 512
 TRIAL_SECONDS = 600
+RANK = "rank"
 
 
 def trial_load(file: Path, *, pooling: str | None = None) -> None:
-    """Load a file and let it answer once; `pooling` tries it as an embedding model. Raises ModelFailed."""
+    """Load a file and let it answer once; `pooling` tries an embedding model or a cross-encoder. Raises ModelFailed."""
     command = [sys.executable, "-m", "pg_steadytext.engines.trial", str(file), *([pooling] if pooling else [])]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TRIAL_SECONDS)
@@ -34,8 +35,9 @@ def trial_load(file: Path, *, pooling: str | None = None) -> None:
 
 def _answer_once(file: Path, pooling: str | None) -> None:
     from pg_steadytext.engines.llama import LlamaGenerator
+    from pg_steadytext.engines.llama_cross_encoder import CrossEncoder
     from pg_steadytext.engines.llama_embedding import LlamaEmbedder
-    from pg_steadytext.engines.protocol import Prompt
+    from pg_steadytext.engines.protocol import Prompt, Ranking
 
     with tempfile.TemporaryDirectory() as sockets:
         if pooling is None:
@@ -43,6 +45,10 @@ def _answer_once(file: Path, pooling: str | None) -> None:
                 "trial", file, "", context=TRIAL_CONTEXT, slots=1, threads=1, socket_dir=Path(sockets)
             )
             generator.generate(Prompt("hello", max_tokens=1), lambda _piece: False)
+            return
+        if pooling == RANK:
+            encoder = CrossEncoder("trial", file, "", context=TRIAL_CONTEXT, threads=1, socket_dir=Path(sockets))
+            encoder.rerank(Ranking("hello", ("hello",)), lambda: False)
             return
         LlamaEmbedder(
             "trial",

@@ -64,6 +64,8 @@ def heartbeat(status: dict[str, Any], stats: dict[str, Any]) -> dict[str, Any]:
         "models": status.get("models_loaded") or [],
         "requests": int(requests),
         "errors": int(sum(count for name, count in answered.items() if not name.endswith(",ok"))),
+        "memory": round(stats.get("steadytext_resident_memory_bytes", 0) / 2**20) or None,
+        "connections": int(stats.get("steadytext_connections", 0)),
         "milliseconds": round(1000 * sum(seconds.values()) / requests) if requests else None,
     }
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -37,6 +38,7 @@ class Ledger:
         self._worker: int | None = None
         self._claiming = asyncio.Lock()
         self._strays = False
+        self._elsewhere = 0
 
     @property
     def worker(self) -> int:
@@ -51,6 +53,25 @@ class Ledger:
         return self._worker is not None
 
     # the lease
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is held, in the queue or elsewhere in the database."""
+        return bool(self.held) or self._elsewhere > 0
+
+    @contextmanager
+    def holding_elsewhere(self) -> Iterator[None]:
+        """While something is held by this worker's lease that does not stand in the queue."""
+        self._elsewhere += 1
+        self.holding.set()
+        try:
+            yield
+        finally:
+            self._elsewhere -= 1
+
+    def lease_was_taken(self) -> None:
+        """The database says that this worker is none any more."""
+        self._worker = None
 
     async def register(self, lease: float) -> int:
         """Become a worker, with nothing held."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import psycopg
 
 from pg_steadytext.errors import InvalidArgument
+from pg_steadytext.queue.guests import MakeLane
 from pg_steadytext.queue.handlers import handlers
 from pg_steadytext.queue.jobs import Handler
 from pg_steadytext.queue.sessions import Connect, Connection
@@ -42,6 +43,7 @@ class WorkerOptions:
     handlers: Mapping[str, Handler]
     grace_seconds: float = GRACE_SECONDS
     lease_seconds: float = LEASE_SECONDS
+    guests: Mapping[str, MakeLane] = field(default_factory=dict)
 
     @classmethod
     def choose(
@@ -52,14 +54,27 @@ class WorkerOptions:
         name: str | None = None,
         grace_seconds: float = GRACE_SECONDS,
         lease_seconds: float = LEASE_SECONDS,
+        guests: Mapping[str, MakeLane] | None = None,
     ) -> WorkerOptions:
-        """Settings for some of the queue's own lanes, or all. Raises InvalidArgument."""
+        """Settings for some of the queue's own lanes and of those that other layers bring, or all.
+
+        Raises InvalidArgument.
+        """
         if concurrency is not None and concurrency < 1:
             raise InvalidArgument(f"concurrency must be at least 1, not {concurrency}")
         own = handlers(concurrency or own_concurrency())
-        if unknown := [lane for lane in lanes or () if lane not in own]:
-            raise InvalidArgument(f"there is no lane {unknown[0]!r}", hint=f"the lanes are {', '.join(own)}")
-        return cls(name or own_name(), {lane: own[lane] for lane in (lanes or own)}, grace_seconds, lease_seconds)
+        brought = guests or {}
+        known = [*own, *brought]
+        if unknown := [lane for lane in lanes or () if lane not in known]:
+            raise InvalidArgument(f"there is no lane {unknown[0]!r}", hint=f"the lanes are {', '.join(known)}")
+        chosen = set(lanes or known)
+        return cls(
+            name or own_name(),
+            {lane: handler for lane, handler in own.items() if lane in chosen},
+            grace_seconds,
+            lease_seconds,
+            {lane: make for lane, make in brought.items() if lane in chosen},
+        )
 
 
 def connector(settings: Settings) -> Connect:

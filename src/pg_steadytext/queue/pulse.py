@@ -27,7 +27,7 @@ class Pulse:
     async def run(self) -> None:
         """Keep the lease, until cancelled. Raises LeaseTaken."""
         while True:
-            busy = bool(self._ledger.held)
+            busy = self._ledger.is_busy
             if not busy:
                 self._ledger.holding.clear()
             await self._ledger.renew(self._lease if busy else IDLE_LEASE)

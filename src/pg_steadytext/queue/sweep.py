@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 
-from pg_steadytext.queue.lane import LaneRunner
+from pg_steadytext.queue.guests import Lane
 from pg_steadytext.queue.ledger import Ledger
 from pg_steadytext.queue.pauses import Ticks, happens
 
@@ -26,9 +26,7 @@ log = logging.getLogger(__name__)
 class Sweep:
     """Tells the database which lanes sleep, and wakes them when something is due."""
 
-    def __init__(
-        self, lanes: Mapping[str, LaneRunner], ledger: Ledger, ticks: Ticks, fell_asleep: asyncio.Event
-    ) -> None:
+    def __init__(self, lanes: Mapping[str, Lane], ledger: Ledger, ticks: Ticks, fell_asleep: asyncio.Event) -> None:
         self._lanes = lanes
         self._ledger = ledger
         self._ticks = ticks

@@ -18,6 +18,7 @@ from pg_steadytext.daemon.aio import AsyncDaemonClient
 from pg_steadytext.heartbeat import heartbeat
 from pg_steadytext.queue.duties import SQL as MAINTENANCE
 from pg_steadytext.queue.duties import Duties
+from pg_steadytext.queue.guests import Lane, Surroundings
 from pg_steadytext.queue.jobs import Context
 from pg_steadytext.queue.lane import LaneRunner
 from pg_steadytext.queue.ledger import LeaseTaken, Ledger
@@ -52,10 +53,12 @@ class Worker:
         self.collector = Collector(self.ledger)
         context = Context(daemon, self.ledger.announce)
         self._fell_asleep = asyncio.Event()
-        self.lanes = {
+        self.lanes: dict[str, Lane] = {
             lane: LaneRunner(handler, self.ledger, self.collector, context, self._fell_asleep)
             for lane, handler in options.handlers.items()
         }
+        surroundings = Surroundings(connect, daemon, self.ledger, self._fell_asleep)
+        self.lanes |= {name: make(surroundings) for name, make in options.guests.items()}
         self._cancelled = asyncio.Event()
         self._listener = Listener(connect, self._wake, self._cancelled.set, self._ticks)
         self._duties = Duties(connect, daemon, daemon.address, self._ticks)

@@ -36,11 +36,16 @@ ONE = {"additionalProperties", "items", "not", "if", "then", "else", "contains",
 LISTS = {"prefixItems", "anyOf", "oneOf", "allOf"}
 MAPS = {"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"}
 MAX_DEPTH = 64
+DRAFTS = {
+    *(f"https://json-schema.org/draft/{draft}/schema" for draft in ("2019-09", "2020-12")),
+    *(f"http://json-schema.org/draft-0{draft}/schema" for draft in (4, 6, 7)),
+}
 
 
 def check_keywords(schema: Schema) -> None:
-    """Go through a whole schema, which is valid as such. Raises InvalidArgument naming the first refused keyword."""
+    """Go through a whole schema, which is valid by itself. Raises InvalidArgument naming the first refused keyword."""
     for place, part in _walk(schema, "#", 0):
+        check_draft(part, place)
         for keyword in part:
             _check_keyword(part, keyword, place)
 
@@ -63,6 +68,16 @@ def _check_keyword(part: dict[str, Any], keyword: str, place: str) -> None:
         raise InvalidArgument(
             f'the schema\'s keyword "$ref" at {place} refers to another document, "{value}"',
             hint='only references within the schema are supported, such as "#/$defs/name"',
+        )
+
+
+def check_draft(schema: Schema, place: str = "#") -> None:
+    """Let no schema name a metaschema that would have to be fetched. Raises InvalidArgument."""
+    draft = schema.get("$schema") if isinstance(schema, dict) else None
+    if draft is not None and not (isinstance(draft, str) and draft.removesuffix("#") in DRAFTS):
+        raise InvalidArgument(
+            f'the schema\'s keyword "$schema" at {place} is not supported with {str(draft)[:200]!r}',
+            hint='leave it out, or write "https://json-schema.org/draft/2020-12/schema"',
         )
 
 

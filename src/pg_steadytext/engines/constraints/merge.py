@@ -24,6 +24,7 @@ LARGEST: dict[str, Callable[[Any, Any], Any]] = {
     **dict.fromkeys(("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"), max),
     **dict.fromkeys(("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"), min),
 }
+COUNTS = {"minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"}
 KEPT = {"type", "enum", "properties", "required", "additionalProperties", "patternProperties", "prefixItems", "items",
         "multipleOf", "uniqueItems", *LARGEST}  # fmt: skip
 
@@ -74,7 +75,7 @@ class Merger:
 
 
 def _own(schema: dict[str, Any]) -> Flat:
-    flat: Flat = {key: value for key, value in schema.items() if key in KEPT}
+    flat: Flat = {key: int(value) if key in COUNTS else value for key, value in schema.items() if key in KEPT}
     if isinstance(flat.get("type"), str):
         flat["type"] = [flat["type"]]
     if "const" in schema:

@@ -19,7 +19,7 @@ from pg_steadytext.engines.constraints.containers import Containers
 from pg_steadytext.engines.constraints.dialect import read_search
 from pg_steadytext.engines.constraints.expression import ANY, ANYTHING, Alt, Both, Expression, Repeat, text
 from pg_steadytext.engines.constraints.gbnf import Grammar, Literal, Option, Rule
-from pg_steadytext.engines.constraints.keywords import Schema, check_keywords
+from pg_steadytext.engines.constraints.keywords import Schema, check_draft, check_keywords
 from pg_steadytext.engines.constraints.merge import CHOICES, FORMATS, PATTERNS, Flat, Merger
 from pg_steadytext.engines.constraints.validation import check_schema, checker, validator
 
@@ -41,6 +41,7 @@ def compile_schema(source: str) -> tuple[str, Callable[[str], None]]:
     """
     schema: Schema = json.loads(source)
     try:
+        check_draft(schema)
         check_schema(schema)
         check_keywords(schema)
         compiler = _Compiler(schema)

@@ -18,7 +18,7 @@ def check_schema(schema: Schema) -> None:
         jsonschema_rs.meta.validate(schema)
     except jsonschema_rs.ValidationError as error:
         raise _invalid(error) from None
-    except ValueError as error:
+    except (ValueError, jsonschema_rs.ReferencingError) as error:
         raise InvalidArgument(f"the schema is not valid: {error}") from None
 
 

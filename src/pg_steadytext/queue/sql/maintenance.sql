@@ -15,18 +15,20 @@ SELECT steadytext_models_sync();
 -- name: daemon_is_healthy
 INSERT INTO steadytext_daemon_health AS known
        (daemon_id, endpoint, last_heartbeat, status, version, uptime_seconds, models_loaded,
-        total_requests, error_count, avg_response_time_ms)
+        total_requests, error_count, avg_response_time_ms, memory_usage_mb, active_connections)
 VALUES ('default', %(endpoint)s, pg_catalog.now(), 'healthy', %(version)s, %(uptime)s, %(models)s,
-        %(requests)s, %(errors)s, %(milliseconds)s)
+        %(requests)s, %(errors)s, %(milliseconds)s, %(memory)s, %(connections)s)
 ON CONFLICT (daemon_id) DO UPDATE
    SET endpoint = excluded.endpoint, last_heartbeat = excluded.last_heartbeat, status = excluded.status,
        version = excluded.version, uptime_seconds = excluded.uptime_seconds, models_loaded = excluded.models_loaded,
        total_requests = excluded.total_requests, error_count = excluded.error_count,
-       avg_response_time_ms = excluded.avg_response_time_ms;
+       avg_response_time_ms = excluded.avg_response_time_ms, memory_usage_mb = excluded.memory_usage_mb,
+       active_connections = excluded.active_connections;
 
 -- name: daemon_is_unhealthy
 -- The heartbeat stays what it was: the moment the daemon was last seen alive.
-UPDATE steadytext_daemon_health SET status = 'unhealthy' WHERE daemon_id = 'default' AND status = 'healthy';
+UPDATE steadytext_daemon_health SET status = 'unhealthy', memory_usage_mb = NULL, active_connections = 0
+ WHERE daemon_id = 'default' AND status = 'healthy';
 
 -- name: lead
 -- A session lock: held until the leader's session ends, however it ends.

@@ -50,7 +50,8 @@ SELECT _steadytext_worker_leave(%(worker)s);
 SELECT pg_catalog.pg_notify(%(channel)s, %(payload)s);
 
 -- name: prepare_claims
--- A claim that a crash forgets leaves its requests pending, which harms nobody; so it need not wait for the disk.
+-- A claim that a crash forgets leaves its requests pending, which harms nobody; so it need not wait for the disk. Nor
+-- does the writing of an embedding, which ends its work in the same transaction.
 SELECT pg_catalog.set_config('synchronous_commit', 'off', false), pg_catalog.set_config('jit', 'off', false),
        pg_catalog.set_config('search_path', pg_catalog.quote_ident(n.nspname) || ', pg_temp', false)
 FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace

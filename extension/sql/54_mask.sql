@@ -1,0 +1,160 @@
+-- Personal data out of texts. What has a form is found by it and, where the form has a check, by its digits; names and
+-- addresses are found by the model, when asked for. Nothing else of a text changes by a byte.
+
+CREATE FUNCTION @extschema@.steadytext_mask(
+    input_text text, kinds text[] DEFAULT '{email,phone,iban,card,ip}', use_cache boolean DEFAULT true,
+    seed integer DEFAULT 42, model text DEFAULT NULL, strict boolean DEFAULT true
+) RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    plan record;
+    named text;
+BEGIN
+    PERFORM @extschema@._steadytext_mask_check(kinds);
+    IF kinds && '{name,address}' AND input_text ~ '[^[:space:]]' THEN
+        plan := @extschema@._steadytext_mask_plan(kinds, use_cache, seed, model);
+        named := @extschema@._steadytext_operate_one(input_text, plan.params, plan.request, plan.cached, strict);
+        IF named IS NULL THEN
+            RETURN NULL;
+        END IF;
+    END IF;
+    RETURN @extschema@._steadytext_mask_all(input_text, kinds, named::jsonb);
+END
+$$;
+
+CREATE FUNCTION @extschema@.steadytext_mask_batch(
+    texts text[], kinds text[] DEFAULT '{email,phone,iban,card,ip}', use_cache boolean DEFAULT true,
+    seed integer DEFAULT 42, model text DEFAULT NULL, strict boolean DEFAULT false
+) RETURNS TABLE (ordinal bigint, result text, error text)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    plan record;
+BEGIN
+    PERFORM @extschema@._steadytext_mask_check(kinds);
+    IF texts IS NULL THEN
+        PERFORM @extschema@._steadytext_raise('22004', 'texts cannot be null');
+    ELSIF NOT kinds && '{name,address}' THEN
+        RETURN QUERY SELECT t.place, @extschema@._steadytext_mask_all(t.content, kinds, NULL), NULL::text
+                     FROM unnest(texts) WITH ORDINALITY t (content, place);
+        RETURN;
+    END IF;
+    plan := @extschema@._steadytext_mask_plan(kinds, use_cache, seed, model);
+    RETURN QUERY
+    SELECT o.place, CASE WHEN o.error IS NULL THEN
+               @extschema@._steadytext_mask_all(texts[o.place], kinds, o.answer::jsonb) END, o.error
+    FROM @extschema@._steadytext_operate(
+        ARRAY(SELECT CASE WHEN t.content ~ '[^[:space:]]' THEN t.content END FROM unnest(texts) WITH ORDINALITY t (content, place)
+              ORDER BY t.place), plan.params, plan.request, plan.cached, strict) o;
+END
+$$;
+
+CREATE FUNCTION @extschema@._steadytext_mask_check(kinds text[]) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    known constant text[] := ARRAY['email', 'phone', 'iban', 'card', 'ip', 'name', 'address'];
+    wrong text;
+BEGIN
+    IF kinds IS NULL OR array_position(kinds, NULL) IS NOT NULL THEN
+        PERFORM @extschema@._steadytext_raise('22004',
+            CASE WHEN kinds IS NULL THEN 'kinds cannot be null' ELSE 'kinds cannot contain null' END);
+    ELSIF cardinality(kinds) = 0 THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'kinds cannot be empty');
+    END IF;
+    SELECT k INTO wrong FROM unnest(kinds) k WHERE k <> ALL (known) LIMIT 1;
+    IF wrong IS NOT NULL THEN
+        PERFORM @extschema@._steadytext_raise('22023', format('kinds cannot contain "%s"', left(wrong, 100)),
+            'The kinds are ' || array_to_string(known, ', ') || '.');
+    END IF;
+END
+$$;
+
+-- The model's part: names and addresses as they stand in the text.
+CREATE FUNCTION @extschema@._steadytext_mask_plan(
+    kinds text[], use_cache boolean, seed integer, model text, OUT params jsonb, OUT request jsonb, OUT cached boolean
+) LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT p.*
+    FROM (SELECT array_agg(w.plural ORDER BY w.plural) AS wanted
+          FROM (VALUES ('name', 'names_of_people'), ('address', 'postal_addresses')) w (kind, plural)
+          WHERE w.kind = ANY (kinds)) k,
+         LATERAL @extschema@._steadytext_extract_plan(jsonb_build_object(
+             'type', 'object', 'additionalProperties', false, 'required', k.wanted,
+             'properties', (SELECT jsonb_object_agg(n, jsonb_build_object('type', 'array', 'maxItems', 8, 'items',
+                 '{"type": "string", "minLength": 2, "maxLength": 60}'::jsonb)) FROM unnest(k.wanted) n)),
+             use_cache, seed, model, NULL) p
+$$;
+
+-- Everything that was asked for, in a fixed order, so that an address in an email is not a name first.
+CREATE FUNCTION @extschema@._steadytext_mask_all(value text, kinds text[], named jsonb) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    form record;
+    spoken text;
+BEGIN
+    FOR form IN SELECT f.kind, f.pattern FROM (VALUES
+        (1, 'email', '[[:alnum:].!#$%&''*+/=?^_`{|}~-]+@[[:alnum:]](?:[[:alnum:]-]*[[:alnum:]])?(?:[.][[:alnum:]](?:[[:alnum:]-]*[[:alnum:]])?)+'),
+        (2, 'ip', '(?<![[:alnum:].:])(?:[0-9]{1,3}(?:[.][0-9]{1,3}){3}|[[:xdigit:]]{0,4}(?::[[:xdigit:]]{0,4}){2,7})(?![[:alnum:]:]|[.][0-9])'),
+        (3, 'iban', '(?<![[:alnum:]])[A-Za-z]{2}[0-9]{2}(?: ?[[:alnum:]]{4}){2,7}(?: ?[[:alnum:]]{1,3})?(?![[:alnum:]])'),
+        (4, 'card', '(?<![0-9])(?:[0-9][ -]?){12,18}[0-9](?![0-9])'),
+        (5, 'phone', '(?<![[:alnum:]+])(?:[+]|00)?[(]?[0-9]{1,4}[)]?(?:[ ./-]?[(]?[0-9]{1,5}[)]?){1,6}(?![[:alnum:]])')
+        ) f (place, kind, pattern) WHERE f.kind = ANY (kinds) ORDER BY f.place
+    LOOP
+        value := @extschema@._steadytext_mask_form(value, form.kind, form.pattern);
+    END LOOP;
+    FOR form IN SELECT w.kind, s.text FROM (VALUES ('address', 'postal_addresses'), ('name', 'names_of_people')) w (kind, plural),
+                LATERAL jsonb_array_elements_text(named -> w.plural) s (text)
+                WHERE w.kind = ANY (kinds) ORDER BY w.kind, length(s.text) DESC, s.text
+    LOOP
+        spoken := regexp_replace(form.text, '([^[:alnum:][:space:]])', E'\\\\\\1', 'g');
+        IF form.text ~ '[[:alpha:]]' THEN
+            value := regexp_replace(value, '(?<![[:alnum:][])' || spoken || '(?![][:alnum:]])', '[' || upper(form.kind) || ']', 'g');
+        END IF;
+    END LOOP;
+    RETURN value;
+END
+$$;
+
+-- Pieces between matches and matches alternate, so putting them together gives the text back but for what is masked.
+CREATE FUNCTION @extschema@._steadytext_mask_form(value text, kind text, pattern text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT string_agg(p.piece || coalesce(CASE WHEN p.match IS NOT NULL AND @extschema@._steadytext_mask_holds(kind, p.match)
+                                               THEN '[' || upper(kind) || ']' ELSE p.match END, ''), '' ORDER BY p.place)
+    FROM ROWS FROM (regexp_split_to_table(value, '(?:' || pattern || ')'),
+                    unnest(ARRAY(SELECT m[1] FROM regexp_matches(value, '(' || pattern || ')', 'g') m)))
+        WITH ORDINALITY p (piece, match, place)
+$$;
+
+-- Whether something of a kind's form is of the kind: check digits, ranges, enough digits.
+CREATE FUNCTION @extschema@._steadytext_mask_holds(kind text, match text) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    digits text := regexp_replace(match, '[^0-9]', '', 'g');
+    bare text := upper(replace(match, ' ', ''));
+BEGIN
+    CASE kind
+        WHEN 'email' THEN
+            RETURN true;
+        WHEN 'card' THEN
+            RETURN (SELECT sum(CASE WHEN d.place % 2 = 1 THEN d.digit::integer
+                               ELSE (d.digit::integer * 2) % 10 + d.digit::integer / 5 END) % 10 = 0 AND digits !~ '^0+$'
+                    FROM regexp_split_to_table(reverse(digits), '') WITH ORDINALITY d (digit, place));
+        WHEN 'iban' THEN
+            RETURN length(bare) BETWEEN 15 AND 34 AND (
+                SELECT string_agg(CASE WHEN c.letter ~ '[0-9]' THEN c.letter ELSE (ascii(c.letter) - 55)::text END, ''
+                                  ORDER BY c.place)::numeric % 97 = 1
+                FROM regexp_split_to_table(substr(bare, 5) || left(bare, 4), '') WITH ORDINALITY c (letter, place));
+        WHEN 'ip' THEN
+            match := nullif(match, '::');
+            RETURN coalesce(host(match::inet) IS NOT NULL, false);
+        ELSE
+            RETURN length(digits) BETWEEN 7 AND 15 AND match !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}$'
+                AND (match ~ '^([+]|00|0|[(])' OR match ~ '[0-9][ ./-][0-9]');
+    END CASE;
+EXCEPTION WHEN invalid_text_representation THEN
+    RETURN false;
+END
+$$;

@@ -1,0 +1,145 @@
+-- Change capture: statement-level triggers with transition tables write the keys of changed rows to the log, and for
+-- what replication applies, which fires no such triggers, row-level ones. Each declaration has functions of its own, so
+-- that their statements are planned once in a session. They run as the extension's owner, and touch no code of the
+-- table's owner: columns are compared as bytes, and keys are of types that PostgreSQL brings.
+-- A deleted row needs no trigger: a worker that reads its key finds nothing.
+
+-- Tell a worker that sleeps. NOTIFY makes committing transactions wait for each other; so one that is awake is not told:
+-- it finds the log by itself. Nor does one go to sleep while a transaction that wrote to the log is under way.
+CREATE FUNCTION @extschema@._steadytext_autoembed_wake() RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT FROM @extschema@.steadytext_workers w WHERE w.sleeping IS NULL OR 'autoembed' = ANY (w.sleeping)) THEN
+        PERFORM pg_notify('steadytext_queue', '');
+    END IF;
+END
+$$;
+
+-- All columns whose change matters: the source's, and those that the filter may mean. A column is one that it may mean
+-- where its name occurs in it, the table's own name means all.
+CREATE FUNCTION @extschema@._steadytext_watched_columns(d @extschema@.steadytext_autoembeddings) RETURNS smallint[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN (
+        SELECT ARRAY(
+            SELECT a.attnum FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+            WHERE a.attrelid = $1.relation AND a.attnum > 0 AND NOT a.attisdropped
+              AND a.attnum IS DISTINCT FROM $1.destination_column
+              AND (a.attnum = ANY ($1.columns) OR position(lower(a.attname) IN lower($1.filter)) > 0
+                   OR position(lower(c.relname) || '.*' IN lower($1.filter)) > 0
+                   OR $1.filter ~* ('[(][[:space:]]*"?' || regexp_replace(c.relname, '([^[:alnum:]_])', E'\\\\\\1', 'g') || '"?[[:space:]]*[)]'))
+            ORDER BY a.attnum));
+END
+$$;
+
+CREATE FUNCTION @extschema@._steadytext_capture_function(d @extschema@.steadytext_autoembeddings, event text) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN (
+        SELECT format('_steadytext_autoembed_%s_%s', $1.id, $2));
+END
+$$;
+
+-- (Re)create a declaration's trigger functions.
+CREATE FUNCTION @extschema@._steadytext_capture_write(d @extschema@.steadytext_autoembeddings) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    watched constant smallint[] := @extschema@._steadytext_watched_columns(d);
+    fresh constant text := @extschema@._steadytext_key_list(d.relation, d.key_columns, 'n');
+    body constant text := 'CREATE OR REPLACE FUNCTION @extschema@.%I() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
+                          'SET search_path = pg_catalog, pg_temp AS $capture$ %s $capture$';
+    append constant text :=
+        'BEGIN IF EXISTS (SELECT FROM steadytext_new OFFSET 200000) THEN '
+        'INSERT INTO @extschema@._steadytext_autoembed_log (autoembed_id, keys) SELECT %1$s, array_agg(c.k) '
+        'FROM (SELECT %2$s AS k, row_number() OVER () / 200000 AS part FROM steadytext_new n %3$s) c GROUP BY c.part; '
+        'ELSE INSERT INTO @extschema@._steadytext_autoembed_log (autoembed_id, keys) SELECT %1$s, array_agg(%2$s) '
+        'FROM steadytext_new n %3$s HAVING count(*) > 0; END IF; '
+        'IF FOUND AND EXISTS (SELECT FROM @extschema@.steadytext_workers w WHERE w.sleeping IS NULL OR ''autoembed'' = ANY (w.sleeping)) '
+        'THEN PERFORM pg_notify(''steadytext_queue'', ''''); END IF; RETURN NULL; END';
+    unchanged text;
+    event text;
+BEGIN
+    unchanged := format('record_image_eq(ROW(%s), ROW(%s))', @extschema@._steadytext_key_list(d.relation, watched, 'o'),
+                        @extschema@._steadytext_key_list(d.relation, watched, 'n'));
+    EXECUTE format(body, @extschema@._steadytext_capture_function(d, 'insert'),
+        format(append, d.id, @extschema@._steadytext_key_text(d.relation, d.key_columns, 'n'), ''));
+    EXECUTE format(body, @extschema@._steadytext_capture_function(d, 'update'),
+        format(append, d.id, @extschema@._steadytext_key_text(d.relation, d.key_columns, 'n'),
+               format('WHERE NOT EXISTS (SELECT FROM steadytext_old o WHERE (%s) = (%s) AND %s)',
+                      @extschema@._steadytext_key_list(d.relation, d.key_columns, 'o'), fresh, unchanged)));
+    EXECUTE format(body, @extschema@._steadytext_capture_function(d, 'row'),
+        format('DECLARE o record; n record := NEW; BEGIN '
+               'IF TG_OP = ''UPDATE'' THEN o := OLD; IF (%s) IS NOT DISTINCT FROM (%s) AND %s THEN RETURN NULL; END IF; END IF; '
+               'INSERT INTO @extschema@._steadytext_autoembed_log (autoembed_id, keys) VALUES (%s, ARRAY[%s]); '
+               'PERFORM @extschema@._steadytext_autoembed_wake(); RETURN NULL; END',
+               @extschema@._steadytext_key_list(d.relation, d.key_columns, 'o'), fresh, unchanged,
+               d.id, @extschema@._steadytext_key_text(d.relation, d.key_columns, 'n')));
+    FOREACH event IN ARRAY ARRAY['insert', 'update', 'row'] LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION @extschema@.%I() FROM PUBLIC', @extschema@._steadytext_capture_function(d, event));
+        EXECUTE format('ALTER FUNCTION @extschema@.%I() DEPENDS ON EXTENSION pg_steadytext',
+                       @extschema@._steadytext_capture_function(d, event));
+    END LOOP;
+END
+$$;
+
+-- A table and, where it is partitioned, all its partitions: each is written to directly by somebody.
+CREATE FUNCTION @extschema@._steadytext_partitions(relation regclass) RETURNS SETOF regclass
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN NEXT relation;
+    RETURN QUERY SELECT t.relid::regclass FROM pg_partition_tree(relation) t WHERE t.relid <> relation ORDER BY t.level;
+END
+$$;
+
+-- Put the triggers on the table and on those of its partitions that have none yet; returns the latter.
+CREATE FUNCTION @extschema@._steadytext_capture_attach(d @extschema@.steadytext_autoembeddings) RETURNS regclass[]
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    part regclass;
+    name text;
+    event text;
+    made regclass[] := '{}'::regclass[];
+BEGIN
+    FOR part IN SELECT p FROM @extschema@._steadytext_partitions(d.relation) p
+                WHERE NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = p AND NOT t.tgisinternal
+                                  AND t.tgname = @extschema@._steadytext_capture_function(d, 'insert')) LOOP
+        name := @extschema@._steadytext_relation_name(part);
+        EXECUTE format('CREATE TRIGGER %1$I AFTER INSERT ON %2$s REFERENCING NEW TABLE AS steadytext_new '
+                       'FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.%1$I()',
+                       @extschema@._steadytext_capture_function(d, 'insert'), name);
+        EXECUTE format('CREATE TRIGGER %1$I AFTER UPDATE ON %2$s REFERENCING OLD TABLE AS steadytext_old NEW TABLE AS steadytext_new '
+                       'FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.%1$I()',
+                       @extschema@._steadytext_capture_function(d, 'update'), name);
+        IF NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = part
+                       AND t.tgname = @extschema@._steadytext_capture_function(d, 'row')) THEN
+            EXECUTE format('CREATE TRIGGER %1$I AFTER INSERT OR UPDATE ON %2$s FOR EACH ROW EXECUTE FUNCTION @extschema@.%1$I()',
+                           @extschema@._steadytext_capture_function(d, 'row'), name);
+        END IF;
+        EXECUTE format('ALTER TABLE %s ENABLE REPLICA TRIGGER %I', name, @extschema@._steadytext_capture_function(d, 'row'));
+        FOREACH event IN ARRAY ARRAY['insert', 'update', 'row'] LOOP
+            EXECUTE format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION pg_steadytext', @extschema@._steadytext_capture_function(d, event), name);
+        END LOOP;
+        made := made || part;
+    END LOOP;
+    RETURN made;
+END
+$$;
+
+-- Remove a declaration's triggers and their functions from wherever they are.
+CREATE FUNCTION @extschema@._steadytext_capture_drop(d @extschema@.steadytext_autoembeddings) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    event text;
+    name text;
+BEGIN
+    FOREACH event IN ARRAY ARRAY['insert', 'update', 'row'] LOOP
+        name := @extschema@._steadytext_capture_function(d, event);
+        EXECUTE format('DROP FUNCTION IF EXISTS @extschema@.%I() CASCADE', name);
+    END LOOP;
+END
+$$;

@@ -1,0 +1,296 @@
+-- What a worker does with changed rows: drain the log into work, claim some of it with the texts to embed; later write
+-- the vectors back and note what failed. In between no transaction is open.
+
+-- Turn what the log holds into work, up to so many entries: each key once, in pieces that one claim takes whole.
+CREATE FUNCTION @extschema@._steadytext_autoembed_drain(entries integer) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    drained bigint;
+BEGIN
+    WITH taken AS (
+        DELETE FROM @extschema@._steadytext_autoembed_log l
+        WHERE l.id = ANY (ARRAY(SELECT o.id FROM @extschema@._steadytext_autoembed_log o
+                                ORDER BY o.id LIMIT entries FOR UPDATE SKIP LOCKED))
+        RETURNING l.id, l.autoembed_id, l.keys
+    ), listed AS (
+        SELECT t.autoembed_id, k.key, min(t.id) AS first_id, min(k.place) AS place
+        FROM taken t, unnest(t.keys) WITH ORDINALITY k (key, place) GROUP BY t.autoembed_id, k.key
+    ), placed AS (
+        SELECT l.autoembed_id, l.key, l.first_id, l.place,
+               (row_number() OVER (PARTITION BY l.autoembed_id ORDER BY l.first_id, l.place) - 1) / 64 AS part
+        FROM listed l
+    )
+    INSERT INTO @extschema@._steadytext_autoembed_work (autoembed_id, priority, keys)
+    SELECT p.autoembed_id, 5, array_agg(p.key ORDER BY p.first_id, p.place) FROM placed p
+    WHERE EXISTS (SELECT FROM @extschema@.steadytext_autoembeddings d WHERE d.id = p.autoembed_id)
+    GROUP BY p.autoembed_id, p.part ORDER BY min(p.first_id), p.part;
+    GET DIAGNOSTICS drained = ROW_COUNT;
+    RETURN drained;
+END
+$$;
+
+-- Queue the next rows of a table that was there before its declaration. One worker at a time does it for a table.
+CREATE FUNCTION @extschema@._steadytext_autoembed_backfill(wanted integer, rows_at_once integer DEFAULT 2048) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    d @extschema@.steadytext_autoembeddings;
+    keys text[];
+    queued bigint := 0;
+BEGIN
+    FOR d IN SELECT e.* FROM @extschema@.steadytext_autoembeddings e
+             WHERE NOT e.backfill_done AND e.state = 'active' AND (e.id = wanted OR wanted IS NULL AND e.mode = 'auto'
+               AND NOT EXISTS (SELECT FROM @extschema@._steadytext_autoembed_work w
+                               WHERE w.autoembed_id = e.id AND w.priority = 1 AND w.worker_id IS NULL AND NOT w.failed))
+             ORDER BY e.id FOR NO KEY UPDATE SKIP LOCKED LOOP
+        BEGIN
+            keys := ARRAY(SELECT r.key FROM @extschema@._steadytext_as_owner_of(
+                d.relation, @extschema@._steadytext_scan_statement(d, rows_at_once), ARRAY[d.backfill_cursor]) r);
+        EXCEPTION WHEN lock_not_available THEN
+            CONTINUE;
+        END;
+        INSERT INTO @extschema@._steadytext_autoembed_work (autoembed_id, priority, keys, due_at)
+        SELECT d.id, 1, array_agg(k.key ORDER BY k.place),
+               clock_timestamp() + make_interval(secs => coalesce(min(k.place) / d.backfill_rate::double precision, 0))
+        FROM unnest(keys) WITH ORDINALITY k (key, place) GROUP BY (k.place - 1) / 64 ORDER BY min(k.place);
+        UPDATE @extschema@.steadytext_autoembeddings e
+        SET backfill_cursor = coalesce(keys[cardinality(keys)], e.backfill_cursor), backfill_done = cardinality(keys) < rows_at_once
+        WHERE e.id = d.id;
+        queued := queued + cardinality(keys);
+    END LOOP;
+    RETURN queued;
+END
+$$;
+
+-- Texts of keys: a row for each that exists. An expression that fails for one row must not fail the others: then each
+-- key is read alone.
+CREATE FUNCTION @extschema@._steadytext_autoembed_read(d @extschema@.steadytext_autoembeddings, keys text[])
+RETURNS TABLE (key text, words text, code text, error text)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    alone text;
+    message text;
+BEGIN
+    BEGIN
+        RETURN QUERY SELECT r.key, r.value, NULL::text, NULL::text
+        FROM @extschema@._steadytext_as_owner_of(d.relation, @extschema@._steadytext_read_statement(d), keys) r;
+        RETURN;
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN QUERY SELECT k, NULL::text, '55P03', 'the table is locked' FROM unnest(keys) k;
+        RETURN;
+    WHEN OTHERS THEN
+        IF cardinality(keys) = 1 THEN
+            GET STACKED DIAGNOSTICS message = MESSAGE_TEXT;
+            RETURN QUERY SELECT keys[1], NULL::text, SQLSTATE, @extschema@._steadytext_plain_message(message);
+            RETURN;
+        END IF;
+    END;
+    FOREACH alone IN ARRAY keys LOOP
+        RETURN QUERY SELECT r.* FROM @extschema@._steadytext_autoembed_read(d, ARRAY[alone]) r;
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION @extschema@._steadytext_plain_message(message text) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN regexp_replace(message, '^(spiexceptions|plpy)[.][[:alnum:]_]+: ', '');
+END
+$$;
+
+-- Seconds after which a worker that found nothing looks again, though nobody tells it to: when something is due, or soon
+-- while a transaction is under way that has written to the log. Null where there is nothing to wait for.
+CREATE FUNCTION @extschema@._steadytext_autoembed_pause() RETURNS double precision
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (
+        SELECT least(
+            (SELECT greatest(0.05, extract(epoch FROM min(f.due_at) - clock_timestamp()))
+             FROM @extschema@.steadytext_autoembeddings d, unnest(ARRAY[1, 5]) p, LATERAL (
+                SELECT w.due_at FROM @extschema@._steadytext_autoembed_work w
+                WHERE w.autoembed_id = d.id AND w.priority = p AND w.worker_id IS NULL AND NOT w.failed
+                ORDER BY w.due_at LIMIT 1) f
+             WHERE d.state = 'active' AND d.mode = 'auto'),
+            (SELECT 0.1 WHERE EXISTS (
+                SELECT FROM pg_locks l WHERE l.relation = '@extschema@._steadytext_autoembed_log'::regclass
+                AND l.mode = 'RowExclusiveLock' AND l.pid <> pg_backend_pid()
+                AND l.database = (SELECT b.oid FROM pg_database b WHERE b.datname = current_database())))));
+END
+$$;
+
+-- Claim work for about `wanted` keys, changes before backfill, with the texts of those that exist; texts may be null.
+-- Where there is none: one row without work, whose `pause` says when to look again.
+CREATE FUNCTION @extschema@._steadytext_autoembed_claim(worker bigint, wanted integer)
+RETURNS TABLE (work_id bigint, attempt integer, priority smallint, autoembed_id integer, version integer, model text,
+               remote boolean, chunking jsonb, keys text[], words text[], codes text[], errors text[], pause double precision)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    claimed bigint[];
+BEGIN
+    PERFORM FROM @extschema@.steadytext_workers w WHERE w.worker_id = worker FOR KEY SHARE;
+    IF NOT FOUND THEN
+        PERFORM @extschema@._steadytext_raise('P0002', format('there is no worker %s', worker),
+            'Its lease expired and was taken away; it registers anew.');
+    END IF;
+    PERFORM @extschema@._steadytext_autoembed_drain(1000);
+    claimed := @extschema@._steadytext_autoembed_pick(wanted);
+    IF cardinality(claimed) = 0 AND @extschema@._steadytext_autoembed_backfill(NULL) > 0 THEN
+        claimed := @extschema@._steadytext_autoembed_pick(wanted);
+    END IF;
+    IF cardinality(claimed) = 0 THEN
+        RETURN QUERY SELECT NULL::bigint, NULL::integer, NULL::smallint, NULL::integer, NULL::integer, NULL::text, NULL::boolean,
+            NULL::jsonb, NULL::text[], NULL::text[], NULL::text[], NULL::text[], @extschema@._steadytext_autoembed_pause();
+        RETURN;
+    END IF;
+    UPDATE @extschema@._steadytext_autoembed_work w SET worker_id = worker, attempt = w.attempt + 1 WHERE w.id = ANY (claimed);
+    RETURN QUERY
+    SELECT w.id, w.attempt, w.priority, d.id, d.version, d.model_name, d.remote, d.chunking, t.keys, t.words, t.codes, t.errors, NULL::double precision
+    FROM @extschema@._steadytext_autoembed_work w
+    JOIN @extschema@.steadytext_autoembeddings d ON d.id = w.autoembed_id,
+    LATERAL (SELECT array_agg(r.key) AS keys, array_agg(r.words) AS words, array_agg(r.code) AS codes, array_agg(r.error) AS errors
+             FROM @extschema@._steadytext_autoembed_read(d, w.keys) r) t
+    WHERE w.id = ANY (claimed);
+END
+$$;
+
+-- Work that is due, for about `wanted` keys: locked, not yet claimed.
+CREATE FUNCTION @extschema@._steadytext_autoembed_pick(wanted integer) RETURNS bigint[]
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN ARRAY(
+        SELECT c.id FROM (
+            SELECT f.id, f.size, sum(f.size) OVER (ORDER BY f.priority DESC, f.due_at, f.id) AS running
+            FROM @extschema@.steadytext_autoembeddings d, unnest(ARRAY[5, 1]) p, LATERAL (
+                SELECT o.id, o.priority, o.due_at, cardinality(o.keys) AS size FROM @extschema@._steadytext_autoembed_work o
+                WHERE o.autoembed_id = d.id AND o.priority = p AND o.worker_id IS NULL AND NOT o.failed
+                  AND o.due_at <= clock_timestamp()
+                ORDER BY o.due_at LIMIT least(wanted, 64) FOR UPDATE SKIP LOCKED) f
+            WHERE d.state = 'active' AND d.mode = 'auto') c
+        WHERE c.running - c.size < wanted);
+END
+$$;
+
+-- Write vectors of one declaration: keys that somebody else has locked come back as 'locked', those that could not be
+-- written with their error, the written ones as 'written'; of the others the text has changed, or the row is gone.
+CREATE FUNCTION @extschema@._steadytext_autoembed_put(
+    d @extschema@.steadytext_autoembeddings, keys text[], digests text[], vectors text[]
+) RETURNS TABLE (key text, note text, code text, error text)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    message text;
+BEGIN
+    BEGIN
+        RETURN QUERY SELECT r.key, r.note, NULL::text, NULL::text FROM @extschema@._steadytext_as_owner_of(
+            d.relation, CASE WHEN d.chunk_table IS NULL THEN @extschema@._steadytext_write_statement(d)
+                             ELSE @extschema@._steadytext_write_chunks_statement(d) END, keys, digests, vectors) r;
+        RETURN;
+    EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+        RETURN QUERY SELECT k, 'locked', NULL::text, NULL::text FROM unnest(keys) k;
+        RETURN;
+    WHEN OTHERS THEN
+        IF cardinality(keys) = 1 THEN
+            GET STACKED DIAGNOSTICS message = MESSAGE_TEXT;
+            RETURN QUERY SELECT keys[1], 'failed', SQLSTATE, @extschema@._steadytext_plain_message(message);
+            RETURN;
+        END IF;
+    END;
+    FOR place IN 1 .. cardinality(keys) LOOP
+        RETURN QUERY SELECT r.* FROM @extschema@._steadytext_autoembed_put(
+            d, keys[place : place], digests[place : place], vectors[place : place]) r;
+    END LOOP;
+END
+$$;
+
+-- End claimed work of one declaration. Arrays `works` and `attempts` name it; the others run in parallel, an element for
+-- each key: its work, the digest of the text that was embedded, the vector, or what failed. Returns how many were written.
+-- Of several keys, those that fail or are locked go on as work of their own, so that no row holds up another.
+CREATE FUNCTION @extschema@._steadytext_autoembed_finish(
+    worker bigint, autoembed integer, expected_version integer, works bigint[], attempts integer[], key_works bigint[],
+    keys text[], digests text[], vectors text[], codes text[], errors text[]
+) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    d @extschema@.steadytext_autoembeddings;
+    held @extschema@._steadytext_autoembed_work;
+    good integer[];
+    written bigint := 0;
+    notes jsonb := '{}'::jsonb;
+BEGIN
+    SELECT e.* INTO d FROM @extschema@.steadytext_autoembeddings e WHERE e.id = autoembed;
+    good := ARRAY(SELECT p FROM generate_subscripts(keys, 1) p WHERE codes[p] IS NULL);
+    IF d.version = expected_version AND cardinality(good) > 0 THEN
+        SELECT coalesce(jsonb_object_agg(r.key, jsonb_build_array(r.note, r.code, r.error)) FILTER (WHERE r.note <> 'written'), '{}'),
+               count(*) FILTER (WHERE r.note = 'written') INTO notes, written
+        FROM @extschema@._steadytext_autoembed_put(d, ARRAY(SELECT keys[p] FROM unnest(good) p),
+            ARRAY(SELECT digests[p] FROM unnest(good) p), ARRAY(SELECT vectors[p] FROM unnest(good) p)) r;
+    ELSIF d.version <> expected_version THEN
+        notes := (SELECT coalesce(jsonb_object_agg(keys[p], '["locked", null, null]'::jsonb), '{}') FROM unnest(good) p);
+    END IF;
+    FOR held IN
+        DELETE FROM @extschema@._steadytext_autoembed_work w
+        USING ROWS FROM (unnest(works), unnest(attempts)) AS g (id, attempt)
+        WHERE w.id = g.id AND w.worker_id IS NOT DISTINCT FROM worker AND w.attempt = g.attempt RETURNING w.*
+    LOOP
+        CONTINUE WHEN d.id IS NULL;
+        INSERT INTO @extschema@._steadytext_autoembed_work (autoembed_id, priority, keys, due_at, retry_count)
+        SELECT d.id, held.priority, array_agg(k), clock_timestamp() + interval '0.2 s', held.retry_count
+        FROM ROWS FROM (unnest(keys), unnest(key_works)) AS g (k, work)
+        WHERE g.work = held.id AND notes -> g.k ->> 0 = 'locked' HAVING count(*) > 0;
+        PERFORM @extschema@._steadytext_autoembed_give_up(held, g.k, coalesce(g.code, notes -> g.k ->> 1), coalesce(g.error, notes -> g.k ->> 2))
+        FROM ROWS FROM (unnest(keys), unnest(key_works), unnest(codes), unnest(errors)) AS g (k, work, code, error)
+        WHERE g.work = held.id AND (g.code IS NOT NULL OR notes -> g.k ->> 0 = 'failed');
+    END LOOP;
+    DELETE FROM @extschema@._steadytext_autoembed_work w  -- what failed before, and has succeeded now
+    WHERE w.autoembed_id = d.id AND w.failed
+      AND w.keys <@ ARRAY(SELECT keys[p] FROM unnest(good) p WHERE NOT notes ? keys[p]);
+    -- a rate is worth no waiting: whoever changes the declaration has it locked until that is committed
+    UPDATE @extschema@.steadytext_autoembeddings e
+    SET embedded = e.embedded + written, rated_at = clock_timestamp(),
+        rate = coalesce(e.rate, 0) * exp(-extract(epoch FROM clock_timestamp() - coalesce(e.rated_at, clock_timestamp())) / 30) + written / 30.0
+    WHERE written > 0 AND e.id = (SELECT f.id FROM @extschema@.steadytext_autoembeddings f WHERE f.id = d.id FOR NO KEY UPDATE SKIP LOCKED);
+    RETURN written;
+END
+$$;
+
+-- A key that failed: alone it is tried again, later each time, until its retries are used up; one of many first alone.
+CREATE FUNCTION @extschema@._steadytext_autoembed_give_up(
+    held @extschema@._steadytext_autoembed_work, key text, code text, error text
+) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    again boolean;
+    alone constant boolean := cardinality(held.keys) = 1;
+BEGIN
+    SELECT NOT alone OR code = '55P03' OR (held.retry_count < s.queue_max_retries AND code !~ '^(22...|P0002|42501)$') INTO again
+    FROM @extschema@._steadytext_settings s;
+    DELETE FROM @extschema@._steadytext_autoembed_work w
+    WHERE w.autoembed_id = held.autoembed_id AND w.failed AND w.keys = ARRAY[key];
+    INSERT INTO @extschema@._steadytext_autoembed_work
+        (autoembed_id, priority, keys, due_at, retry_count, last_retry_at, failed, code, error)
+    VALUES (held.autoembed_id, held.priority, ARRAY[key],
+            CASE WHEN code = '55P03' THEN clock_timestamp() + interval '0.2 s' WHEN alone AND again
+                 THEN @extschema@._steadytext_queue_backoff(held.retry_count) ELSE clock_timestamp() END,
+            held.retry_count + (alone AND again AND code <> '55P03')::integer,
+            CASE WHEN alone THEN clock_timestamp() END, NOT again, code, error);
+END
+$$;
+
+-- Give work back: the worker stops, or the daemon is not there. Costs no attempt.
+CREATE FUNCTION @extschema@._steadytext_autoembed_release(worker bigint, works bigint[], pause interval) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    released bigint;
+BEGIN
+    UPDATE @extschema@._steadytext_autoembed_work w
+    SET worker_id = NULL, attempt = w.attempt - 1,
+        due_at = CASE WHEN pause > interval '0' THEN clock_timestamp() + pause ELSE w.due_at END
+    WHERE w.id = ANY (works) AND w.worker_id = worker;
+    GET DIAGNOSTICS released = ROW_COUNT;
+    RETURN released;
+END
+$$;

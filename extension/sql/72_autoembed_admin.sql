@@ -1,0 +1,334 @@
+-- What an owner asks of a declaration once it is there: how far it is, to wait, to pause, to change it, to drop it.
+
+-- Keys that wait, are in work or have failed. The log is read as it is: a key that changed twice counts twice there.
+CREATE FUNCTION @extschema@._steadytext_autoembed_counts(
+    wanted integer, OUT pending bigint, OUT processing bigint, OUT failed bigint
+) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    SELECT coalesce(sum(cardinality(w.keys)) FILTER (WHERE w.worker_id IS NULL AND NOT w.failed), 0)
+               + (SELECT coalesce(sum(cardinality(l.keys)), 0) FROM @extschema@._steadytext_autoembed_log l WHERE l.autoembed_id = wanted),
+           coalesce(sum(cardinality(w.keys)) FILTER (WHERE w.worker_id IS NOT NULL), 0),
+           coalesce(sum(cardinality(w.keys)) FILTER (WHERE w.failed), 0)
+    INTO pending, processing, failed
+    FROM @extschema@._steadytext_autoembed_work w WHERE w.autoembed_id = wanted;
+END
+$$;
+
+-- How many rows there are, and how many have a vector: a full scan, by an index of the latter where there is one.
+CREATE FUNCTION @extschema@._steadytext_autoembed_totals(d @extschema@.steadytext_autoembeddings, OUT total bigint, OUT embedded bigint)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+BEGIN
+    SELECT r.key::bigint, r.value::bigint INTO total, embedded FROM @extschema@._steadytext_as_owner_of(d.relation, format(
+        'SELECT count(*)::text AS key, (count(*) FILTER (WHERE NOT (%s)))::text AS value, NULL::text AS note FROM %s',
+        @extschema@._steadytext_missing_condition(d, @extschema@._steadytext_relation_name(d.relation)),
+        @extschema@._steadytext_relation_name(d.relation))) r;
+EXCEPTION WHEN OTHERS THEN
+    total := NULL;
+    embedded := NULL;
+END
+$$;
+
+CREATE FUNCTION @extschema@.steadytext_autoembed_status(
+    relation regclass DEFAULT NULL,
+    OUT id integer, OUT table_name text, OUT destination name, OUT model text, OUT state text, OUT reason text,
+    OUT total bigint, OUT embedded bigint, OUT pending bigint, OUT processing bigint, OUT failed bigint,
+    OUT backfill text, OUT rate double precision, OUT estimated_end timestamptz, OUT index_state text
+) RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    wanted constant regclass := $1;
+    d @extschema@.steadytext_autoembeddings;
+BEGIN
+    FOR d IN SELECT e.* FROM @extschema@.steadytext_autoembeddings e JOIN pg_class c ON c.oid = e.relation
+             WHERE (wanted IS NULL OR e.relation = wanted)
+               AND (pg_has_role(@extschema@._steadytext_caller(), c.relowner, 'USAGE') OR @extschema@._steadytext_caller_is('steadytext_admin'))
+             ORDER BY e.id LOOP
+        SELECT t.total, t.embedded INTO total, embedded FROM @extschema@._steadytext_autoembed_totals(d) t;
+        SELECT c.pending, c.processing, c.failed INTO pending, processing, failed FROM @extschema@._steadytext_autoembed_counts(d.id) c;
+        id := d.id;
+        table_name := @extschema@._steadytext_relation_name(d.relation);
+        destination := d.destination;
+        model := d.model_name;
+        state := d.state;
+        reason := d.reason;
+        backfill := CASE WHEN d.backfill_done THEN 'done' ELSE 'running' END;
+        rate := coalesce(d.rate * exp(-extract(epoch FROM clock_timestamp() - d.rated_at) / 30), 0);
+        estimated_end := CASE WHEN pending + processing = 0 AND d.backfill_done THEN NULL WHEN rate > 0.01
+            THEN clock_timestamp() + make_interval(secs => least(1e9,
+                CASE WHEN d.backfill_done THEN pending + processing ELSE greatest(total - embedded, pending) END / rate)) END;
+        index_state := d.index_state;
+        RETURN NEXT;
+    END LOOP;
+    IF id IS NULL AND wanted IS NOT NULL THEN
+        PERFORM @extschema@._steadytext_autoembed_find(wanted, NULL, true);
+    END IF;
+END
+$$;
+
+-- Wait until nothing of a table is pending or in work; false when that takes longer. What this transaction itself has
+-- changed cannot be waited for: nobody else sees it before it commits.
+CREATE FUNCTION @extschema@.steadytext_autoembed_wait(
+    relation regclass, timeout_seconds double precision DEFAULT 30, destination text DEFAULT NULL
+) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    give_up constant timestamptz := clock_timestamp() + make_interval(secs => timeout_seconds);
+    pause double precision := 0.005;
+    done boolean;
+BEGIN
+    IF timeout_seconds IS NULL THEN
+        PERFORM @extschema@._steadytext_raise('22004', 'timeout_seconds cannot be null');
+    END IF;
+    PERFORM @extschema@._steadytext_autoembed_find(relation, destination, false);
+    PERFORM @extschema@._steadytext_check_owner(relation);
+    LOOP
+        SELECT bool_and(d.backfill_done AND c.pending + c.processing = 0) INTO done
+        FROM @extschema@.steadytext_autoembeddings d, LATERAL @extschema@._steadytext_autoembed_counts(d.id) c
+        WHERE d.relation = relation AND (destination IS NULL OR d.destination = destination);
+        IF done THEN
+            RETURN true;
+        ELSIF clock_timestamp() >= give_up THEN
+            RETURN false;
+        END IF;
+        PERFORM pg_sleep(least(pause, greatest(0, extract(epoch FROM give_up - clock_timestamp()))));
+        pause := least(2 * pause, 0.25);
+    END LOOP;
+END
+$$;
+
+-- Rows that could not be embedded and are not tried again by themselves. What is gone meanwhile is forgotten.
+CREATE FUNCTION @extschema@.steadytext_autoembed_failures(
+    relation regclass, destination text DEFAULT NULL,
+    OUT key text, OUT code text, OUT error text, OUT retry_count integer, OUT last_retry_at timestamptz
+) RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    d @extschema@.steadytext_autoembeddings;
+BEGIN
+    PERFORM @extschema@._steadytext_check_owner($1);
+    d := @extschema@._steadytext_autoembed_find($1, $2, false);
+    RETURN QUERY SELECT k.key, w.code, w.error, w.retry_count, w.last_retry_at
+    FROM @extschema@._steadytext_autoembed_work w, unnest(w.keys) k (key)
+    WHERE w.autoembed_id = d.id AND w.failed ORDER BY w.id;
+END
+$$;
+
+-- One row's state: pending, processing, failed, or completed, which is also the state of one that is not known.
+CREATE FUNCTION @extschema@.steadytext_autoembed_row_status(
+    relation regclass, key text, destination text DEFAULT NULL,
+    OUT retry_status text, OUT retry_count integer, OUT max_retries integer, OUT last_retry_at timestamptz, OUT error text
+) LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    d @extschema@.steadytext_autoembeddings;
+BEGIN
+    PERFORM @extschema@._steadytext_check_owner($1);
+    d := @extschema@._steadytext_autoembed_find($1, $3, false);
+    SELECT CASE WHEN w.failed THEN 'failed' WHEN w.worker_id IS NOT NULL THEN 'processing' ELSE 'pending' END, w.retry_count, w.last_retry_at, w.error
+    INTO retry_status, retry_count, last_retry_at, error
+    FROM @extschema@._steadytext_autoembed_work w WHERE w.autoembed_id = d.id AND $2 = ANY (w.keys) ORDER BY w.failed, w.id LIMIT 1;
+    IF EXISTS (SELECT FROM @extschema@._steadytext_autoembed_log l WHERE l.autoembed_id = d.id AND $2 = ANY (l.keys)) THEN
+        retry_status := 'pending';
+    END IF;
+    retry_status := coalesce(retry_status, 'completed');
+    retry_count := coalesce(retry_count, 0);
+    max_retries := (SELECT s.queue_max_retries FROM @extschema@._steadytext_settings s);
+END
+$$;
+
+-- Try all that has failed once more; returns how many rows.
+CREATE FUNCTION @extschema@.steadytext_autoembed_retry(relation regclass, destination text DEFAULT NULL) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    d @extschema@.steadytext_autoembeddings;
+    rows bigint;
+BEGIN
+    PERFORM @extschema@._steadytext_check_owner(relation);
+    d := @extschema@._steadytext_autoembed_find(relation, destination, false);
+    WITH again AS (
+        UPDATE @extschema@._steadytext_autoembed_work w
+        SET failed = false, retry_count = 0, due_at = clock_timestamp(), code = NULL, error = NULL
+        WHERE w.autoembed_id = d.id AND w.failed RETURNING cardinality(w.keys) AS size
+    ) SELECT coalesce(sum(a.size), 0) INTO rows FROM again a;
+    PERFORM @extschema@._steadytext_autoembed_wake();
+    RETURN rows;
+END
+$$;
+
+CREATE FUNCTION @extschema@._steadytext_autoembed_set_state(relation regclass, destination text, wanted text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    d @extschema@.steadytext_autoembeddings;
+BEGIN
+    d := @extschema@._steadytext_autoembed_find(relation, destination, true);
+    IF d.state = 'broken' THEN
+        PERFORM @extschema@._steadytext_raise('55000', format('the automatic embedding of %s is broken: %s', relation, d.reason),
+            'Change it with steadytext_autoembed_alter(), or drop it.');
+    END IF;
+    UPDATE @extschema@.steadytext_autoembeddings e SET state = wanted WHERE e.id = d.id;
+    PERFORM @extschema@._steadytext_autoembed_wake();
+END
+$$;
+
+-- Changes go on being logged while embedding is paused.
+CREATE FUNCTION @extschema@.steadytext_autoembed_pause(relation regclass, destination text DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM @extschema@._steadytext_autoembed_set_state(relation, destination, 'paused');
+END
+$$;
+
+CREATE FUNCTION @extschema@.steadytext_autoembed_resume(relation regclass, destination text DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM @extschema@._steadytext_autoembed_set_state(relation, destination, 'active');
+END
+$$;
+
+CREATE FUNCTION @extschema@._steadytext_autoembed_forget(d @extschema@.steadytext_autoembeddings) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM @extschema@._steadytext_capture_drop(d);
+    DELETE FROM @extschema@._steadytext_autoembed_work w WHERE w.autoembed_id = d.id AND w.worker_id IS NULL;
+    DELETE FROM @extschema@.steadytext_autoembeddings e WHERE e.id = d.id;
+END
+$$;
+
+-- Stop embedding a table. The vectors stay, unless their column is to go too.
+CREATE FUNCTION @extschema@.steadytext_autoembed_drop(
+    relation regclass, destination text DEFAULT NULL, drop_vectors boolean DEFAULT false
+) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    d @extschema@.steadytext_autoembeddings;
+BEGIN
+    d := @extschema@._steadytext_autoembed_find(relation, destination, true);
+    IF drop_vectors IS NULL THEN
+        PERFORM @extschema@._steadytext_raise('22004', 'drop_vectors cannot be null');
+    END IF;
+    PERFORM @extschema@._steadytext_autoembed_forget(d);
+    PERFORM @extschema@._steadytext_as_owner_of(relation, format('DROP INDEX IF EXISTS %1$I.%2$I, %1$I.%3$I', n.nspname,
+        @extschema@._steadytext_index_name(d, 'vector'), @extschema@._steadytext_index_name(d, 'words')), NULL, NULL, NULL, '5s')
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation;
+    IF drop_vectors AND d.chunk_table IS NOT NULL THEN
+        PERFORM @extschema@._steadytext_as_owner_of(relation, format('DROP TABLE %s CASCADE',
+            @extschema@._steadytext_relation_name(d.chunk_table)), NULL, NULL, NULL, '5s');
+    ELSIF drop_vectors THEN
+        PERFORM @extschema@._steadytext_as_owner_of(relation, format('ALTER TABLE %s DROP COLUMN %I',
+            @extschema@._steadytext_relation_name(relation), a.attname), NULL, NULL, NULL, '5s')
+        FROM pg_attribute a WHERE a.attrelid = relation AND a.attnum = d.destination_column AND NOT a.attisdropped;
+    END IF;
+END
+$$;
+
+-- Change what is embedded, or how. Null leaves as it is; an empty filter takes it away. Where the texts may have become
+-- others, all rows are embedded anew; meanwhile each keeps the vector that it has.
+CREATE FUNCTION @extschema@.steadytext_autoembed_alter(
+    relation regclass, columns text[] DEFAULT NULL, template text DEFAULT NULL, filter text DEFAULT NULL,
+    mode text DEFAULT NULL, language text DEFAULT NULL, backfill_rate integer DEFAULT NULL, destination text DEFAULT NULL
+) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    d @extschema@.steadytext_autoembeddings;
+    anew constant boolean := num_nonnulls(columns, template, filter) > 0;
+BEGIN
+    d := @extschema@._steadytext_autoembed_find(relation, destination, true);
+    IF num_nonnulls(columns, template) > 1 THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'columns and template cannot both be given');
+    ELSIF backfill_rate < 1 THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'backfill_rate must be at least 1');
+    END IF;
+    d.filter := CASE WHEN filter IS NULL THEN d.filter WHEN filter ~ '[^[:space:]]' THEN filter END;
+    IF num_nonnulls(columns, template) = 1 THEN
+        d.template := template;
+        d.columns := @extschema@._steadytext_source_columns(relation, coalesce(columns, ARRAY(
+            SELECT t.column_name FROM @extschema@._steadytext_template_parts(template) t WHERE t.column_name IS NOT NULL ORDER BY t.place)));
+        d.column_names := @extschema@._steadytext_column_names(relation, d.columns);
+    END IF;
+    d.mode := coalesce(mode, d.mode);
+    d.language := coalesce(language, d.language);
+    PERFORM @extschema@._steadytext_autoembed_check(
+        relation, CASE WHEN d.template IS NULL THEN d.column_names END, d.template, d.filter, d.index_kind, d.index_params, d.mode, true, d.language, d.remote);
+    PERFORM @extschema@._steadytext_check_expressions(d);
+    d.key_columns := @extschema@._steadytext_primary_key(relation);
+    UPDATE @extschema@.steadytext_autoembeddings e
+    SET columns = d.columns, column_names = d.column_names, template = d.template, filter = d.filter, mode = d.mode, language = d.language,
+        key_columns = d.key_columns, key_names = @extschema@._steadytext_column_names(relation, d.key_columns),
+        backfill_rate = coalesce(backfill_rate, e.backfill_rate), version = e.version + 1,
+        state = CASE e.state WHEN 'broken' THEN 'active' ELSE e.state END, reason = NULL,
+        backfill_cursor = CASE WHEN anew THEN NULL ELSE e.backfill_cursor END,
+        backfill_missing = e.backfill_missing AND NOT anew, backfill_done = e.backfill_done AND NOT anew
+    WHERE e.id = d.id RETURNING e.* INTO d;
+    PERFORM @extschema@._steadytext_capture_write(d);
+    PERFORM @extschema@._steadytext_capture_attach(d);
+    PERFORM @extschema@._steadytext_autoembed_wake();
+END
+$$;
+
+-- Embed up to so many pending rows in the caller's own session and transaction: the synchronous mode, and the way to
+-- work without a worker. Returns how many were taken up.
+CREATE FUNCTION @extschema@.steadytext_autoembed_run(
+    relation regclass, batch_size integer DEFAULT 256, destination text DEFAULT NULL
+) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    d @extschema@.steadytext_autoembeddings;
+    mine bigint[];
+    given record;
+    vectors text[];
+BEGIN
+    IF batch_size IS NULL OR batch_size < 1 THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'batch_size must be at least 1');
+    END IF;
+    PERFORM @extschema@._steadytext_check_owner(relation);
+    d := @extschema@._steadytext_autoembed_find(relation, destination, false);
+    PERFORM @extschema@._steadytext_autoembed_drain(1000);
+    PERFORM @extschema@._steadytext_autoembed_backfill(d.id)
+    WHERE NOT EXISTS (SELECT FROM @extschema@._steadytext_autoembed_work w WHERE w.autoembed_id = d.id AND NOT w.failed);
+    mine := ARRAY(
+        SELECT t.id FROM (
+            SELECT o.id, o.size, sum(o.size) OVER (ORDER BY o.priority DESC, o.due_at, o.id) AS running FROM (
+                SELECT w.id, w.priority, w.due_at, cardinality(w.keys) AS size FROM @extschema@._steadytext_autoembed_work w
+                WHERE w.autoembed_id = d.id AND w.worker_id IS NULL AND NOT w.failed AND w.due_at <= clock_timestamp()
+                ORDER BY w.priority DESC, w.due_at LIMIT batch_size FOR UPDATE SKIP LOCKED) o) t
+        WHERE t.running - t.size < batch_size);
+    SELECT array_agg(r.key) AS keys, array_agg(w.id) AS works, array_agg(r.words) AS words, array_agg(r.code) AS codes,
+           array_agg(r.error) AS errors, count(*) AS size INTO given
+    FROM @extschema@._steadytext_autoembed_work w, LATERAL @extschema@._steadytext_autoembed_read(d, w.keys) r
+    WHERE w.id = ANY (mine);
+    vectors := @extschema@._steadytext_autoembed_vectors(d, coalesce(given.words, '{}'));
+    PERFORM @extschema@._steadytext_autoembed_finish(
+        NULL, d.id, d.version, array_agg(w.id), array_agg(w.attempt), coalesce(given.works, '{}'), coalesce(given.keys, '{}'),
+        ARRAY(SELECT encode(sha256(convert_to(t, 'UTF8')), 'hex') FROM unnest(given.words) WITH ORDINALITY u (t, n) ORDER BY n),
+        vectors, coalesce(given.codes, '{}'), coalesce(given.errors, '{}'))
+    FROM @extschema@._steadytext_autoembed_work w WHERE w.id = ANY (mine) HAVING count(*) > 0;
+    RETURN given.size;
+END
+$$;
+
+-- Vectors of texts of which some are null, in their order.
+CREATE FUNCTION @extschema@._steadytext_autoembed_vectors(d @extschema@.steadytext_autoembeddings, texts text[]) RETURNS text[]
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    wanted constant text[] := ARRAY(SELECT t FROM unnest(texts) WITH ORDINALITY u (t, n) WHERE t IS NOT NULL ORDER BY n);
+    reply json;
+    made text[] := '{}'::text[];
+BEGIN
+    FOR head IN 1 .. cardinality(wanted) BY 256 LOOP
+        reply := @extschema@._steadytext_request('embed_batch', jsonb_build_object(
+            'model', d.model_name, 'unsafe_mode', d.remote, 'texts', wanted[head : head + 255]));
+        made := made || ARRAY(SELECT v FROM json_array_elements_text(reply -> 'embeddings') WITH ORDINALITY a (v, n) ORDER BY n);
+    END LOOP;
+    RETURN ARRAY(SELECT CASE WHEN t IS NOT NULL THEN made[count(t) OVER (ORDER BY n)] END FROM unnest(texts) WITH ORDINALITY u (t, n) ORDER BY n);
+END
+$$;

@@ -1,0 +1,221 @@
+-- Search over an embedded table, with the caller's own rights: row-level security, column privileges and the caller's
+-- filter are PostgreSQL's business. Only the query's embedding is made on the caller's behalf.
+
+-- Where a declaration's vectors and texts are found, in SQL.
+CREATE FUNCTION @extschema@._steadytext_search_plan(
+    relation regclass, destination text, OUT autoembed integer, OUT source text, OUT key text, OUT chunk text, OUT vector text,
+    OUT words text, OUT document text, OUT language text, OUT vectors text, OUT dimensions integer, OUT large boolean
+) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    d @extschema@.steadytext_autoembeddings;
+    base text;
+BEGIN
+    d := @extschema@._steadytext_autoembed_find(relation, destination, false);
+    IF NOT has_any_column_privilege(@extschema@._steadytext_caller(), relation, 'SELECT') THEN
+        PERFORM @extschema@._steadytext_raise('42501', format('permission denied for table %s', relation));
+    END IF;
+    base := @extschema@._steadytext_relation_name(relation);
+    autoembed := d.id;
+    language := quote_literal(d.language) || '::pg_catalog.regconfig';
+    vectors := @extschema@._steadytext_vector_schema();
+    dimensions := d.dimensions;
+    key := format('pg_catalog.jsonb_build_object(%s)', (
+        SELECT string_agg(format('%L, %s.%I', n.name, base, n.name), ', ' ORDER BY n.place)
+        FROM unnest(@extschema@._steadytext_column_names(relation, d.key_columns)) WITH ORDINALITY n (name, place)));
+    IF d.chunk_table IS NOT NULL THEN
+        source := format('(SELECT c.chunk AS steadytext_chunk, c.content AS steadytext_content, c.embedding AS steadytext_embedding, %s FROM %s AS c) '
+                         'AS steadytext_c JOIN %s ON (%s) = (%s)',
+            (SELECT string_agg(format('c.%I AS steadytext_key_%s', u.n, u.p), ', ') FROM unnest(@extschema@._steadytext_chunk_keys(d)) WITH ORDINALITY u (n, p)),
+            @extschema@._steadytext_relation_name(d.chunk_table), base,
+            (SELECT string_agg(format('steadytext_c.steadytext_key_%s', p), ', ' ORDER BY p) FROM generate_subscripts(d.key_columns, 1) p),
+            @extschema@._steadytext_key_list(relation, d.key_columns, base));
+        chunk := 'steadytext_c.steadytext_chunk';
+        vector := 'steadytext_c.steadytext_embedding';
+        words := 'steadytext_c.steadytext_content';
+        document := 'steadytext_c.steadytext_content';
+        large := (SELECT c.reltuples > 10000 FROM pg_class c WHERE c.oid = d.chunk_table);
+        RETURN;
+    END IF;
+    source := base;
+    chunk := 'NULL::integer';
+    vector := format('%s.%I', base, (@extschema@._steadytext_column_names(relation, ARRAY[d.destination_column]))[1]);
+    words := @extschema@._steadytext_source_expression(d);
+    document := @extschema@._steadytext_document_expression(d);
+    large := (SELECT c.reltuples > 10000 OR c.relkind = 'p' FROM pg_class c WHERE c.oid = relation);
+END
+$$;
+
+-- The text that keywords are looked for in: immutable, so that an index can hold it.
+CREATE FUNCTION @extschema@._steadytext_document_expression(d @extschema@.steadytext_autoembeddings) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+BEGIN
+    RETURN (
+        SELECT string_agg(DISTINCT format('coalesce(%s.%I::pg_catalog.text, '''')', @extschema@._steadytext_relation_name(d.relation), name),
+                          $q$ || ' ' || $q$)
+        FROM unnest(@extschema@._steadytext_column_names(d.relation, d.columns)) n (name));
+END
+$$;
+
+-- A query's vector, of the declaration's model.
+CREATE FUNCTION @extschema@._steadytext_search_vector(relation regclass, autoembed integer, query text) RETURNS vector
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    d @extschema@.steadytext_autoembeddings;
+BEGIN
+    SELECT e.* INTO d FROM @extschema@.steadytext_autoembeddings e WHERE e.id = autoembed AND e.relation = relation;
+    IF NOT has_any_column_privilege(@extschema@._steadytext_caller(), d.relation, 'SELECT') THEN
+        PERFORM @extschema@._steadytext_raise('42501', format('permission denied for table %s', relation));
+    END IF;
+    -- The query is nobody's content: it is asked for past the cache.
+    RETURN @extschema@._steadytext_embed(query, false, NULL, d.model_name, d.remote);
+END
+$$;
+
+CREATE FUNCTION @extschema@._steadytext_search_check(query text, k integer, mode text, filter text, rerank boolean) RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+BEGIN
+    PERFORM @extschema@._steadytext_check_text('query', query, s.max_prompt_chars) FROM @extschema@._steadytext_settings s;
+    IF num_nulls(k, mode, rerank) > 0 THEN
+        PERFORM @extschema@._steadytext_raise('22004', 'k, mode and rerank cannot be null');
+    ELSIF k NOT BETWEEN 1 AND 1000 THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'k must be between 1 and 1000');
+    ELSIF mode NOT IN ('hybrid', 'vector', 'keyword') THEN
+        PERFORM @extschema@._steadytext_raise('22023', format('mode must be hybrid, vector or keyword, not "%s"', left(mode, 100)));
+    ELSIF filter !~ '[^[:space:]]' THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'filter cannot be empty');
+    END IF;
+END
+$$;
+
+-- The functions below run as the caller, with the caller's search_path: what the caller's filter says is looked up there.
+
+-- Rows nearest to a query: by the HNSW index, which goes on scanning until enough of them satisfy the filter; or all that
+-- satisfy it, which is exact, where they are few and found without reading the table.
+CREATE FUNCTION @extschema@._steadytext_search_by_vector(relation regclass, plan jsonb, query text, filter text, most integer)
+RETURNS TABLE (place bigint, key jsonb, chunk integer, content text, similarity double precision)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_variable
+DECLARE
+    asked constant text := @extschema@._steadytext_search_vector(relation, (plan ->> 'autoembed')::integer, query)::text;
+    few boolean := NOT (plan ->> 'large')::boolean;
+    estimate json;
+    name text;
+    kept jsonb := '{}'::jsonb;
+BEGIN
+    IF filter IS NOT NULL AND NOT few THEN
+        EXECUTE format(E'EXPLAIN (FORMAT JSON) SELECT FROM %s WHERE (%s\n)', plan ->> 'source', filter) INTO estimate;
+        few := (estimate #>> '{0,Plan,Plan Rows}')::double precision <= 10000 AND estimate #>> '{0,Plan,Node Type}' <> 'Seq Scan';
+    END IF;
+    FOREACH name IN ARRAY ARRAY['hnsw.ef_search', 'hnsw.iterative_scan', 'ivfflat.iterative_scan'] LOOP
+        kept := kept || jsonb_build_object(name, current_setting(name, true));
+        PERFORM set_config(name, CASE name WHEN 'hnsw.ef_search' THEN least(1000, greatest(100, 2 * most))::text ELSE 'relaxed_order' END, true);
+    END LOOP;
+    RETURN QUERY EXECUTE format($f$
+        SELECT row_number() OVER (ORDER BY f.distance, f.key::text), f.key, f.chunk, f.content, 1 - f.distance
+        FROM (SELECT %1$s AS key, %2$s AS chunk, %3$s AS content, (%4$s OPERATOR(%5$s.<=>) $1::%5$s.vector) AS distance
+              FROM %6$s WHERE %4$s IS NOT NULL AND (%7$s
+              ) ORDER BY (%4$s OPERATOR(%5$s.<=>) $1::%5$s.vector) %8$s LIMIT %9$s) f$f$,
+        plan ->> 'key', plan ->> 'chunk', plan ->> 'words', plan ->> 'vector', plan ->> 'vectors', plan ->> 'source',
+        coalesce(filter, 'true'), CASE WHEN few THEN '+ 0' ELSE '' END, most) USING asked;
+    PERFORM set_config(k.name, k.value, true) FROM jsonb_each_text(kept) k (name, value) WHERE k.value IS NOT NULL;
+END
+$$;
+
+-- Rows in which a query's words are: all of them, as a web search has it; any of them where those are too few; similar
+-- ones where even that finds nothing, as for a misspelt word (where pg_trgm is installed).
+CREATE FUNCTION @extschema@._steadytext_search_by_keyword(plan jsonb, query text, filter text, most integer, enough integer)
+RETURNS TABLE (place bigint, key jsonb, chunk integer, content text)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_variable
+DECLARE
+    document constant text := format('pg_catalog.to_tsvector(%s, %s)', plan ->> 'language', plan ->> 'document');
+    every tsquery;
+    either tsquery;
+    trigrams text;
+    found bigint := 0;
+    more bigint := 0;
+BEGIN
+    EXECUTE format('SELECT websearch_to_tsquery(%1$s, $1), replace(plainto_tsquery(%1$s, $1)::text, '' & '', '' | '')::tsquery',
+                   plan ->> 'language') INTO every, either USING query;
+    IF numnode(every) > 0 THEN
+        RETURN QUERY SELECT f.* FROM @extschema@._steadytext_search_texts(
+            plan, filter, most, 0, document || ' @@ $1', format('ts_rank_cd(%s, $1)', document), every, NULL) f;
+        GET DIAGNOSTICS found = ROW_COUNT;
+    END IF;
+    IF found < enough AND numnode(either) > 1 THEN
+        RETURN QUERY SELECT f.* FROM @extschema@._steadytext_search_texts(
+            plan, filter, most, found, format('%1$s @@ $1 AND NOT %1$s @@ $3', document), format('ts_rank_cd(%s, $1)', document),
+            either, NULL, every) f;
+        GET DIAGNOSTICS more = ROW_COUNT;
+    END IF;
+    SELECT quote_ident(n.nspname) INTO trigrams FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+    WHERE e.extname = 'pg_trgm';
+    IF found + more = 0 AND trigrams IS NOT NULL THEN
+        RETURN QUERY SELECT f.* FROM @extschema@._steadytext_search_texts(
+            plan, filter, most, 0, format('%s.word_similarity($2, %s) >= 0.4', trigrams, plan ->> 'document'),
+            format('%s.word_similarity($2, %s)', trigrams, plan ->> 'document'), NULL, query) f;
+    END IF;
+END
+$$;
+
+CREATE FUNCTION @extschema@._steadytext_search_texts(
+    plan jsonb, filter text, most integer, behind bigint, condition text, rank text, wanted tsquery, words text,
+    unwanted tsquery DEFAULT NULL
+) RETURNS TABLE (place bigint, key jsonb, chunk integer, content text)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_variable
+BEGIN
+    RETURN QUERY EXECUTE format($f$
+        SELECT %1$s + row_number() OVER (ORDER BY f.rank DESC, f.key::text), f.key, f.chunk, f.content
+        FROM (SELECT %2$s AS key, %3$s AS chunk, %4$s AS content, %5$s AS rank FROM %6$s
+              WHERE %7$s AND %8$s IS NOT NULL AND (%9$s
+              ) ORDER BY 4 DESC LIMIT %10$s) f$f$,
+        behind, plan ->> 'key', plan ->> 'chunk', plan ->> 'words', rank, plan ->> 'source', condition, plan ->> 'vector',
+        coalesce(filter, 'true'), most) USING wanted, words, unwanted;
+END
+$$;
+
+-- SELECT * FROM steadytext_search('articles', 'how do trees drink', 5)
+-- Hybrid: both arms, joined by reciprocal rank fusion (Cormack, Clarke, Buettcher 2009, k = 60).
+CREATE FUNCTION @extschema@.steadytext_search(
+    relation regclass, query text, k integer DEFAULT 10, mode text DEFAULT 'hybrid', filter text DEFAULT NULL,
+    rerank boolean DEFAULT false, destination text DEFAULT NULL,
+    OUT key jsonb, OUT content text, OUT score double precision, OUT similarity double precision,
+    OUT rank_vector integer, OUT rank_keyword integer, OUT chunk integer
+) RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+    plan jsonb;
+    deep constant integer := CASE WHEN $4 = 'hybrid' OR $6 THEN greatest(4 * $3, 40) ELSE $3 END;
+BEGIN
+    PERFORM @extschema@._steadytext_search_check($2, $3, $4, $5, $6);
+    plan := (SELECT to_jsonb(p) FROM @extschema@._steadytext_search_plan($1, $7) p);
+    RETURN QUERY
+    WITH near AS (
+        SELECT v.* FROM @extschema@._steadytext_search_by_vector($1, plan, $2, $5, deep) v WHERE $4 <> 'keyword'
+    ), worded AS (
+        SELECT w.* FROM @extschema@._steadytext_search_by_keyword(plan, $2, $5, deep, $3) w WHERE $4 <> 'vector'
+    ), fused AS (
+        SELECT coalesce(n.key, w.key) AS key, coalesce(n.content, w.content) AS content,
+               CASE $4 WHEN 'vector' THEN n.similarity
+                       ELSE coalesce(1.0 / (60 + n.place), 0) + coalesce(1.0 / (60 + w.place), 0) END::double precision AS score,
+               n.similarity, n.place::integer AS rank_vector, w.place::integer AS rank_keyword, coalesce(n.chunk, w.chunk) AS chunk
+        FROM near n FULL JOIN worded w ON w.key = n.key AND coalesce(w.chunk, 0) = coalesce(n.chunk, 0)
+    ), reranked AS (
+        SELECT r.document, max(r.score) AS score FROM (
+            SELECT array_agg(f.content) AS documents FROM (
+                SELECT c.content FROM fused c ORDER BY c.score DESC, c.key::text, c.chunk LIMIT CASE WHEN $6 THEN deep ELSE 0 END) f
+        ) d, LATERAL @extschema@.steadytext_rerank($2, d.documents) r
+        WHERE d.documents IS NOT NULL GROUP BY r.document
+    )
+    SELECT f.key, f.content, coalesce(r.score, f.score), f.similarity, f.rank_vector, f.rank_keyword, f.chunk
+    FROM fused f LEFT JOIN reranked r ON r.document = f.content
+    WHERE NOT $6 OR r.score IS NOT NULL
+    ORDER BY 3 DESC, f.key::text, f.chunk LIMIT $3;
+END
+$$;

@@ -1,0 +1,166 @@
+-- Tables change: declarations follow. A renamed table or column is followed by the trigger functions that name it; a
+-- dropped table takes its declaration with it; where a column is gone, the declaration is broken and says why, and its
+-- triggers do nothing, so that the table stays usable.
+
+-- What keeps a declaration from working, if anything.
+CREATE FUNCTION @extschema@._steadytext_autoembed_fault(d @extschema@.steadytext_autoembeddings) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    gone text;
+BEGIN
+    SELECT n.name INTO gone FROM unnest(d.columns, d.column_names) n (number, name)
+    WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = d.relation AND a.attnum = n.number AND NOT a.attisdropped);
+    RETURN CASE
+        WHEN gone IS NOT NULL THEN format('column "%s" was dropped', gone)
+        WHEN d.chunk_table IS NOT NULL AND @extschema@._steadytext_chunk_keys(d) IS NULL
+            THEN format('table "%s", which held the chunks, was dropped or has lost its foreign key', d.destination)
+        WHEN d.chunk_table IS NULL AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = d.relation AND a.attnum = d.destination_column AND NOT a.attisdropped)
+            THEN format('column "%s", which held the vectors, was dropped', d.destination)
+        WHEN NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conrelid = d.relation AND c.contype = 'p' AND c.conkey = d.key_columns)
+            THEN 'its primary key has changed' END;
+END
+$$;
+
+-- Numbers of columns that are known by number and name. A renamed column keeps its number; in a restored table the numbers
+-- are others, and the names are there.
+CREATE FUNCTION @extschema@._steadytext_renumbered(relation regclass, numbers smallint[], names text[]) RETURNS smallint[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+BEGIN
+    RETURN ARRAY(
+        SELECT coalesce((SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = relation AND a.attname = k.name AND NOT a.attisdropped), k.number)
+        FROM unnest(numbers, names) WITH ORDINALITY k (number, name, place) ORDER BY k.place);
+END
+$$;
+
+-- Bring a declaration into line with its table. Triggers are put on partitions only where `complete` says so.
+CREATE FUNCTION @extschema@._steadytext_autoembed_follow(wanted integer, complete boolean) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    d @extschema@.steadytext_autoembeddings;
+    fault text;
+    event text;
+BEGIN
+    SELECT e.* INTO d FROM @extschema@.steadytext_autoembeddings e WHERE e.id = wanted FOR NO KEY UPDATE;
+    IF NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = d.relation) THEN
+        PERFORM @extschema@._steadytext_autoembed_forget(d);
+        RETURN;
+    END IF;
+    UPDATE @extschema@.steadytext_autoembeddings e
+    SET columns = @extschema@._steadytext_renumbered(d.relation, d.columns, d.column_names),
+        key_columns = @extschema@._steadytext_renumbered(d.relation, d.key_columns, d.key_names),
+        destination_column = CASE WHEN d.chunk_table IS NULL
+            THEN (@extschema@._steadytext_renumbered(d.relation, ARRAY[d.destination_column], ARRAY[d.destination::text]))[1] END
+    WHERE e.id = d.id RETURNING e.* INTO d;
+    fault := @extschema@._steadytext_autoembed_fault(d);
+    IF fault IS NOT NULL THEN
+        UPDATE @extschema@.steadytext_autoembeddings e SET state = 'broken', reason = fault, version = e.version + 1
+        WHERE e.id = d.id AND e.state <> 'broken';
+        IF FOUND THEN
+            FOREACH event IN ARRAY ARRAY['insert', 'update', 'row'] LOOP
+                EXECUTE format('CREATE OR REPLACE FUNCTION @extschema@.%I() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
+                               'SET search_path = pg_catalog, pg_temp AS $capture$ BEGIN RETURN NULL; END $capture$',
+                               @extschema@._steadytext_capture_function(d, event));
+            END LOOP;
+        END IF;
+        RETURN;
+    END IF;
+    UPDATE @extschema@.steadytext_autoembeddings e
+    SET relation_name = @extschema@._steadytext_relation_name(d.relation),
+        column_names = @extschema@._steadytext_column_names(d.relation, d.columns),
+        key_names = @extschema@._steadytext_column_names(d.relation, d.key_columns),
+        destination = coalesce((SELECT c.relname FROM pg_class c WHERE c.oid = d.chunk_table),
+                               (@extschema@._steadytext_column_names(d.relation, ARRAY[d.destination_column]))[1]),
+        state = CASE e.state WHEN 'broken' THEN 'active' ELSE e.state END, reason = NULL,
+        -- a column that is there again may hold other texts
+        backfill_cursor = CASE WHEN e.reason LIKE 'column %' THEN NULL ELSE e.backfill_cursor END,
+        backfill_done = e.backfill_done AND coalesce(e.reason, '') NOT LIKE 'column %'
+    WHERE e.id = d.id AND (e.relation_name, e.column_names, e.key_names, e.destination::text, e.state <> 'broken') IS DISTINCT FROM
+          (@extschema@._steadytext_relation_name(d.relation), @extschema@._steadytext_column_names(d.relation, d.columns),
+           @extschema@._steadytext_column_names(d.relation, d.key_columns),
+           coalesce((SELECT c.relname::text FROM pg_class c WHERE c.oid = d.chunk_table),
+                    (@extschema@._steadytext_column_names(d.relation, ARRAY[d.destination_column]))[1]), true);
+    IF FOUND OR NOT complete THEN
+        PERFORM @extschema@._steadytext_capture_write(d);
+    END IF;
+    IF complete AND cardinality(@extschema@._steadytext_capture_attach(d)) > 0 THEN
+        UPDATE @extschema@.steadytext_autoembeddings e SET backfill_cursor = NULL, backfill_missing = true, backfill_done = false
+        WHERE e.id = d.id AND e.backfill_done;
+        PERFORM @extschema@._steadytext_autoembed_wake();
+    END IF;
+END
+$$;
+
+-- Follow at once what a command did. Partitions that are attached later are found by a worker, within half a minute.
+CREATE FUNCTION @extschema@._steadytext_on_ddl() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    changed integer;
+BEGIN
+    IF current_setting('steadytext.following', true) = 'on' THEN
+        RETURN;
+    END IF;
+    PERFORM set_config('steadytext.following', 'on', true);
+    FOR changed IN
+        SELECT DISTINCT d.id FROM pg_event_trigger_ddl_commands() c
+        JOIN @extschema@.steadytext_autoembeddings d ON c.classid = 'pg_class'::regclass AND c.objid IN (d.relation, d.chunk_table)
+        WHERE tg_tag = 'ALTER TABLE'
+    LOOP
+        PERFORM @extschema@._steadytext_autoembed_follow(changed, false);
+    END LOOP;
+    FOR changed IN
+        SELECT DISTINCT d.id FROM pg_event_trigger_ddl_commands() c
+        CROSS JOIN LATERAL pg_partition_ancestors(c.objid::regclass) a (relid)
+        JOIN @extschema@.steadytext_autoembeddings d ON a.relid = d.relation
+        WHERE tg_tag = 'CREATE TABLE' AND c.classid = 'pg_class'::regclass AND c.object_type = 'table'
+    LOOP
+        PERFORM @extschema@._steadytext_autoembed_follow(changed, true);
+    END LOOP;
+    PERFORM set_config('steadytext.following', 'off', true);
+END
+$$;
+
+CREATE FUNCTION @extschema@._steadytext_on_drop() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    changed integer;
+BEGIN
+    IF to_regclass('@extschema@.steadytext_autoembeddings') IS NULL OR current_setting('steadytext.following', true) = 'on' THEN
+        RETURN;
+    END IF;
+    PERFORM set_config('steadytext.following', 'on', true);
+    FOR changed IN
+        SELECT DISTINCT d.id FROM pg_event_trigger_dropped_objects() o
+        JOIN @extschema@.steadytext_autoembeddings d ON o.classid = 'pg_class'::regclass AND o.objid IN (d.relation, d.chunk_table)
+    LOOP
+        PERFORM @extschema@._steadytext_autoembed_follow(changed, false);
+    END LOOP;
+    PERFORM set_config('steadytext.following', 'off', true);
+END
+$$;
+
+CREATE EVENT TRIGGER _steadytext_on_ddl ON ddl_command_end WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE')
+    EXECUTE FUNCTION @extschema@._steadytext_on_ddl();
+CREATE EVENT TRIGGER _steadytext_on_drop ON sql_drop EXECUTE FUNCTION @extschema@._steadytext_on_drop();
+
+-- For a worker, once in a while: what no command told of, as a partition that was attached.
+CREATE FUNCTION @extschema@._steadytext_autoembed_look_after() RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
+DECLARE
+    d @extschema@.steadytext_autoembeddings;
+BEGIN
+    PERFORM set_config('steadytext.following', 'on', true);
+    FOR d IN SELECT e.* FROM @extschema@.steadytext_autoembeddings e LOOP
+        CONTINUE WHEN EXISTS (SELECT FROM pg_class c WHERE c.oid = d.relation AND c.relkind = 'r')
+            AND d.relation_name = @extschema@._steadytext_relation_name(d.relation);
+        BEGIN
+            PERFORM @extschema@._steadytext_autoembed_follow(d.id, true);
+        EXCEPTION WHEN lock_not_available THEN
+            NULL;  -- the next time
+        END;
+    END LOOP;
+    PERFORM set_config('steadytext.following', 'off', true);
+END
+$$;

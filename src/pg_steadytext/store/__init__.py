@@ -1,0 +1,1 @@
+"""The store: embeddings that keep themselves up to date."""

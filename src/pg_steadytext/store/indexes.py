@@ -1,0 +1,50 @@
+"""Building the indexes of embedded tables, after their backfill and beside whoever writes to them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import psycopg
+
+from pg_steadytext import statements
+from pg_steadytext.queue.sessions import Connect, Session
+
+SQL: Mapping[str, bytes] = statements.load("pg_steadytext.store", "sql/work.sql")
+
+log = logging.getLogger(__name__)
+
+
+async def build_missing(connect: Connect, session: Session) -> None:
+    """Build what is missing, one index after the other. Another worker that builds for a table is left to it.
+
+    CREATE INDEX CONCURRENTLY can stand in no function, so this runs it, with the worker's own rights.
+    """
+    for autoembed, wanted in await session.run("unindexed"):
+        refusal = await _build(connect, autoembed, wanted)
+        if refusal is not _BUSY:
+            await session.run("indexed", {"autoembed": autoembed, "refusal": refusal})
+
+
+_BUSY = "another worker builds it"
+
+
+async def _build(connect: Connect, autoembed: int, wanted: Sequence[str]) -> str | None:
+    connection = await connect()
+    try:
+        mine = await connection.execute(SQL["builds_alone"], {"autoembed": autoembed})
+        if (await mine.fetchone()) != (True,):
+            return _BUSY
+        for statement in wanted:
+            await connection.execute(statement.encode())
+            log.info("declaration %d: %s", autoembed, statement)
+    except psycopg.OperationalError:
+        if connection.closed:
+            return _BUSY
+        raise
+    except psycopg.Error as error:
+        log.warning("declaration %d: %s", autoembed, error)
+        return str(error).partition("\n")[0]
+    finally:
+        await connection.close()
+    return None

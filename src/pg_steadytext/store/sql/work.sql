@@ -1,0 +1,32 @@
+-- name: is_there
+-- A database of an older version has no automatic embedding.
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_proc p ON p.pronamespace = e.extnamespace
+    WHERE e.extname = 'pg_steadytext' AND p.proname = '_steadytext_autoembed_claim') AS there;
+
+-- name: claim
+-- The columns are those of Claimed, in its order.
+SELECT work_id, attempt, priority, autoembed_id, version, model, remote, chunking::text, keys, words, codes, errors, pause
+FROM _steadytext_autoembed_claim(%(worker)s, %(wanted)s);
+
+-- name: finish
+SELECT _steadytext_autoembed_finish(
+    %(worker)s, %(autoembed)s, %(version)s, %(works)s::bigint[], %(attempts)s::integer[], %(key_works)s::bigint[],
+    %(keys)s::text[], %(digests)s::text[], %(vectors)s::text[], %(codes)s::text[], %(errors)s::text[]);
+
+-- name: release
+SELECT _steadytext_autoembed_release(
+    %(worker)s, %(works)s::bigint[], pg_catalog.make_interval(secs => %(pause)s));
+
+-- name: look_after
+SELECT _steadytext_autoembed_look_after();
+
+-- name: unindexed
+SELECT id, statements FROM _steadytext_autoembed_unindexed();
+
+-- name: indexed
+SELECT _steadytext_autoembed_indexed(%(autoembed)s, %(refusal)s);
+
+-- name: builds_alone
+-- A session lock: whoever builds holds it until that session ends.
+SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended('pg_steadytext index', %(autoembed)s));

@@ -1,0 +1,237 @@
+"""Which changes are noted, and which cost nothing: no worker runs here, so that the log can be read."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from tests.support.databases import Sessions
+
+
+class Log:
+    """The log of one database, and its one declared table."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self.connection = connection
+
+    def run(self, *statements: str) -> None:
+        for statement in statements:
+            self.connection.execute(statement.encode())
+
+    def taken(self) -> list[str]:
+        """The keys that were noted since the last call, in order."""
+        rows = self.connection.execute(
+            "WITH l AS (DELETE FROM _steadytext_autoembed_log RETURNING id, keys)"
+            " SELECT k.key FROM l, unnest(l.keys) WITH ORDINALITY k (key, place) ORDER BY l.id, k.place"
+        ).fetchall()
+        return [key for (key,) in rows]
+
+
+@pytest.fixture
+def log(connection: psycopg.Connection) -> Log:
+    """An empty table ``t (id, body, other)``, declared."""
+    log = Log(connection)
+    log.run(
+        "CREATE TABLE t (id int PRIMARY KEY, body text, other int)",
+        "SELECT steadytext_autoembed('t', 'body', backfill => false)",
+    )
+    return log
+
+
+def test_an_insert_is_noted_with_one_entry_for_the_statement(log: Log) -> None:
+    log.run("INSERT INTO t SELECT n, 'text', 0 FROM generate_series(1, 1000) n")
+    assert log.connection.execute("SELECT count(*) FROM _steadytext_autoembed_log").fetchone() == (1,)
+    assert log.taken() == [str(n) for n in range(1, 1001)]
+
+
+def test_only_a_real_change_of_a_configured_column_is_noted(log: Log) -> None:
+    log.run("INSERT INTO t VALUES (1, 'one', 0), (2, 'two', 0), (3, NULL, 0)")
+    log.taken()
+    log.run("UPDATE t SET other = other + 1", "UPDATE t SET body = body", "UPDATE t SET embedding = NULL")
+    assert log.taken() == []
+    log.run("UPDATE t SET body = CASE id WHEN 2 THEN 'TWO' ELSE body END, other = 9")
+    assert log.taken() == ["2"]
+    log.run("UPDATE t SET body = 'three' WHERE id = 3", "UPDATE t SET body = NULL WHERE id = 1")
+    assert log.taken() == ["3", "1"]
+
+
+def test_a_row_whose_key_changes_is_noted_by_its_new_key(log: Log) -> None:
+    log.run("INSERT INTO t VALUES (1, 'one', 0)")
+    log.taken()
+    log.run("UPDATE t SET id = 7")
+    assert log.taken() == ["7"]
+
+
+def test_copy_upsert_and_merge_are_noted(log: Log) -> None:
+    with log.connection.cursor().copy("COPY t FROM STDIN") as copy:
+        copy.write("1\tone\t0\t\\N\n2\ttwo\t0\t\\N\n")
+    assert log.taken() == ["1", "2"]
+    log.run("INSERT INTO t VALUES (2, 'two', 1), (3, 'three', 0) ON CONFLICT (id) DO UPDATE SET other = excluded.other")
+    assert log.taken() == ["3"]
+    log.run("INSERT INTO t VALUES (1, 'x', 1) ON CONFLICT DO NOTHING")
+    assert log.taken() == []
+    log.run(
+        "MERGE INTO t USING (VALUES (1, 'ONE'), (4, 'four')) v (id, body) ON t.id = v.id"
+        " WHEN MATCHED THEN UPDATE SET body = v.body WHEN NOT MATCHED THEN INSERT (id, body) VALUES (v.id, v.body)"
+    )
+    assert sorted(log.taken()) == ["1", "4"]
+
+
+def test_what_is_rolled_back_leaves_nothing(log: Log) -> None:
+    log.run("BEGIN", "INSERT INTO t VALUES (1, 'one', 0)", "ROLLBACK")
+    with log.connection.transaction():
+        log.run(
+            "INSERT INTO t VALUES (2, 'two', 0)", "SAVEPOINT s", "INSERT INTO t VALUES (3, 'x', 0)", "ROLLBACK TO s"
+        )
+    assert log.taken() == ["2"]
+
+
+def test_a_cascade_is_noted(log: Log) -> None:
+    log.run(
+        "CREATE TABLE parent (name text PRIMARY KEY)",
+        "CREATE TABLE child (id int PRIMARY KEY, body text REFERENCES parent ON UPDATE CASCADE)",
+        "SELECT steadytext_autoembed('child', 'body', backfill => false)",
+        "INSERT INTO parent VALUES ('a'), ('b')",
+        "INSERT INTO child VALUES (1, 'a'), (2, 'b')",
+    )
+    log.taken()
+    log.run("UPDATE parent SET name = 'c' WHERE name = 'a'")
+    assert log.taken() == ["1"]
+
+
+def test_what_replication_applies_is_noted_row_by_row(log: Log) -> None:
+    log.run(
+        "SET session_replication_role = replica",
+        "INSERT INTO t VALUES (1, 'one', 0), (2, 'two', 0)",
+        "UPDATE t SET other = 5",
+        "UPDATE t SET body = 'ONE' WHERE id = 1",
+        "RESET session_replication_role",
+    )
+    assert log.taken() == ["1", "2", "1"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "values", "keys"),
+    [
+        ("a int, b text, PRIMARY KEY (b, a)", "1, 'x,\"y'", ['["x,\\"y", "1"]']),
+        ("a uuid PRIMARY KEY", "'6ba7b810-9dad-11d1-80b4-00c04fd430c8'", ["6ba7b810-9dad-11d1-80b4-00c04fd430c8"]),
+        ("a timestamptz PRIMARY KEY", "'2020-02-01 00:00+00'", ["2020-02-01T00:00:00+00:00"]),
+        ("a bytea PRIMARY KEY", "'\\x00ff'", ["00ff"]),
+        ("a mood PRIMARY KEY", "'calm'", ["calm"]),
+    ],
+)
+def test_keys_of_many_kinds_find_their_rows_again(
+    connection: psycopg.Connection, columns: str, values: str, keys: list[str]
+) -> None:
+    log = Log(connection)
+    log.run(
+        'CREATE SCHEMA "Odd ""one"',
+        "CREATE TYPE mood AS ENUM ('calm')",
+        "SET TimeZone = 'UTC'",
+        "SET DateStyle = 'SQL, DMY'",
+        f'CREATE TABLE "Odd ""one"."T able" ({columns}, "Bo dy" text)',
+        """SELECT steadytext_autoembed('"Odd ""one"."T able"', 'Bo dy', backfill => false)""",
+        f"""INSERT INTO "Odd ""one"."T able" VALUES ({values}, 'words')""",
+    )
+    assert log.taken() == keys
+    read = connection.execute(
+        "SELECT r.key, r.words, r.error FROM steadytext_autoembeddings d, _steadytext_autoembed_read(d, %s) r", (keys,)
+    ).fetchall()
+    assert read == [(keys[0], "words", None)]
+
+
+def test_every_way_into_a_partitioned_table_is_noted(log: Log) -> None:
+    log.run(
+        "CREATE TABLE p (id int, body text, PRIMARY KEY (id)) PARTITION BY RANGE (id)",
+        "CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10)",
+        "SELECT steadytext_autoembed('p', 'body', backfill => false)",
+        "CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20)",
+    )
+    log.run(
+        "INSERT INTO p VALUES (1, 'a'), (11, 'b')", "INSERT INTO p1 VALUES (2, 'c')", "INSERT INTO p2 VALUES (12, 'd')"
+    )
+    assert log.taken() == ["1", "11", "2", "12"]
+    log.run("UPDATE p SET id = 13 WHERE id = 1", "UPDATE p2 SET body = 'D' WHERE id = 12")
+    assert log.taken() == ["13", "12"]
+
+
+def test_a_partition_that_is_attached_later_is_found_with_its_rows(log: Log) -> None:
+    log.run(
+        "CREATE TABLE p (id int, body text, PRIMARY KEY (id)) PARTITION BY RANGE (id)",
+        "SELECT steadytext_autoembed('p', 'body')",
+        "CREATE TABLE late (LIKE p INCLUDING ALL)",
+        "INSERT INTO late VALUES (1, 'a')",
+        "SELECT _steadytext_autoembed_backfill(id) FROM steadytext_autoembeddings WHERE relation_name = 'public.p'",
+        "ALTER TABLE p ATTACH PARTITION late FOR VALUES FROM (0) TO (10)",
+        "SELECT _steadytext_autoembed_look_after()",
+        "INSERT INTO late VALUES (2, 'b')",
+    )
+    assert log.taken() == ["2"]
+    assert log.connection.execute("SELECT _steadytext_autoembed_backfill(NULL)").fetchone() == (2,)
+
+
+def test_a_column_that_only_the_filter_names_is_watched(connection: psycopg.Connection) -> None:
+    log = Log(connection)
+    log.run(
+        "CREATE TABLE t (id int PRIMARY KEY, body text, shown bool, hits int)",
+        "SELECT steadytext_autoembed('t', 'body', filter => 'shown', backfill => false)",
+        "INSERT INTO t VALUES (1, 'one', true, 0)",
+    )
+    log.taken()
+    log.run("UPDATE t SET hits = 1")
+    assert log.taken() == []
+    log.run("UPDATE t SET shown = false")
+    assert log.taken() == ["1"]
+
+
+def test_a_renamed_table_and_column_are_followed(log: Log) -> None:
+    log.run(
+        "ALTER TABLE t RENAME COLUMN body TO words",
+        "ALTER TABLE t RENAME COLUMN id TO number",
+        "ALTER TABLE t RENAME TO u",
+        "CREATE SCHEMA elsewhere",
+        "ALTER TABLE u SET SCHEMA elsewhere",
+        "ALTER TABLE elsewhere.u RENAME embedding TO vector",
+        "INSERT INTO elsewhere.u VALUES (1, 'one', 0)",
+        "UPDATE elsewhere.u SET words = 'ONE'",
+    )
+    assert log.taken() == ["1", "1"]
+    rows = log.connection.execute("SELECT table_name, destination, state FROM steadytext_autoembed_status()").fetchall()
+    assert rows == [("elsewhere.u", "vector", "active")]
+
+
+def test_a_dropped_column_leaves_the_table_usable_and_the_declaration_says_why(log: Log) -> None:
+    log.run("ALTER TABLE t DROP COLUMN body", "INSERT INTO t (id) VALUES (1)", "UPDATE t SET other = 2")
+    rows = log.connection.execute("SELECT state, reason FROM steadytext_autoembed_status('t')").fetchall()
+    assert rows == [("broken", 'column "body" was dropped')]
+    log.run("ALTER TABLE t ADD COLUMN body text")
+    rows = log.connection.execute("SELECT state, backfill FROM steadytext_autoembed_status('t')").fetchall()
+    assert rows == [("active", "running")]
+    log.run("INSERT INTO t (id, body) VALUES (2, 'two')")
+    assert log.taken() == ["2"]
+
+
+def test_a_dropped_table_takes_its_declaration_with_it(log: Log) -> None:
+    log.run(
+        "INSERT INTO t VALUES (1, 'one', 0)", "CREATE SCHEMA s", "ALTER TABLE t SET SCHEMA s", "DROP SCHEMA s CASCADE"
+    )
+    left = log.connection.execute(
+        "SELECT (SELECT count(*) FROM steadytext_autoembeddings),"
+        " (SELECT count(*) FROM pg_proc WHERE proname ~ '^_steadytext_autoembed_[0-9]')"
+    ).fetchone()
+    assert left == (0, 0)
+
+
+def test_dropping_the_extension_leaves_the_table_usable(log: Log) -> None:
+    log.run("DROP EXTENSION pg_steadytext", "INSERT INTO t VALUES (1, 'one', 0)", "UPDATE t SET body = 'x'")
+    assert log.connection.execute("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal").fetchone() == (0,)
+
+
+def test_a_sleeping_worker_is_told_once_for_a_statement_and_an_awake_one_never(log: Log, connect: Sessions) -> None:
+    listener = connect()
+    listener.execute("LISTEN steadytext_queue")
+    log.run("INSERT INTO t SELECT n, 'text', 0 FROM generate_series(1, 10) n")
+    assert list(listener.notifies(timeout=0.2)) == []
+    log.run("INSERT INTO steadytext_workers (name, lease_expires_at, sleeping) VALUES ('w', 'infinity', '{autoembed}')")
+    log.run("INSERT INTO t SELECT n, 'text', 0 FROM generate_series(11, 2000) n")
+    assert len(list(listener.notifies(timeout=0.5))) == 1

@@ -1,0 +1,46 @@
+"""A dump keeps declarations and what is not yet embedded; a restored database goes on."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import psycopg
+
+from pg_steadytext.cluster.postgres import PrivateCluster
+from tests.extension.test_dump import dump_and_restore
+from tests.support.databases import create_database, drop_database
+
+
+def test_a_restored_table_goes_on_embedding_itself(
+    cluster: PrivateCluster, database: str, connection: psycopg.Connection
+) -> None:
+    for statement in (
+        "CREATE TABLE t (gone int, id int PRIMARY KEY, body text)",
+        "ALTER TABLE t DROP COLUMN gone",
+        "SELECT steadytext_autoembed('t', 'body')",
+        "CREATE TABLE p (id int PRIMARY KEY, body text) PARTITION BY RANGE (id)",
+        "CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10)",
+        "SELECT steadytext_autoembed('p', 'body')",
+        "INSERT INTO t VALUES (1, 'one')",
+    ):
+        connection.execute(statement.encode())
+    copy = f"test_{uuid4().hex[:12]}"
+    create_database(cluster, copy)
+    try:
+        dump_and_restore(cluster, database, copy)
+        with cluster.connect(copy) as restored:
+            restored.execute("SELECT _steadytext_autoembed_look_after()")
+            restored.execute("INSERT INTO t (id, body) VALUES (2, 'two')")
+            restored.execute("INSERT INTO p1 (id, body) VALUES (3, 'three')")
+            restored.execute("UPDATE t SET body = 'ONE' WHERE id = 1")
+            logged = restored.execute("SELECT keys FROM _steadytext_autoembed_log ORDER BY id").fetchall()
+            assert logged == [(["1"],), (["2"],), (["3"],), (["1"],)]
+            states = restored.execute("SELECT state, reason FROM steadytext_autoembed_status()").fetchall()
+            assert states == [("active", None), ("active", None)]
+            read = restored.execute(
+                "SELECT r.words FROM steadytext_autoembeddings d, _steadytext_autoembed_read(d, '{1}') r"
+                " WHERE d.relation = 't'::regclass"
+            ).fetchall()
+            assert read == [("ONE",)]
+    finally:
+        drop_database(cluster, copy)

@@ -1,0 +1,166 @@
+"""Whose rights: an owner's code never has more than the owner's, a search no more than the caller's."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from tests.store.conftest import Store
+from tests.support.databases import Roles, Sessions
+
+TAKE_OVER = """
+CREATE FUNCTION take_over() RETURNS bool LANGUAGE plpgsql AS $$
+BEGIN
+    {0}
+    BEGIN EXECUTE 'RESET ROLE'; EXCEPTION WHEN OTHERS THEN NULL; END;
+    BEGIN EXECUTE 'RESET SESSION AUTHORIZATION'; EXCEPTION WHEN OTHERS THEN NULL; END;
+    BEGIN EXECUTE 'DECLARE evil CURSOR WITH HOLD FOR SELECT escalate()'; EXCEPTION WHEN OTHERS THEN NULL; END;
+    BEGIN EXECUTE 'PREPARE evil AS SELECT escalate()'; EXCEPTION WHEN OTHERS THEN NULL; END;
+    BEGIN EXECUTE 'SET search_path = evil, public'; EXCEPTION WHEN OTHERS THEN NULL; END;
+    PERFORM escalate();
+    RETURN true;
+END $$"""
+ESCALATE = """
+CREATE FUNCTION escalate() RETURNS bool LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO ran VALUES (current_user, current_setting('is_superuser'));
+    EXECUTE format('ALTER ROLE %I SUPERUSER', (SELECT tableowner FROM pg_tables WHERE tablename = 'ran'));
+    RETURN true;
+EXCEPTION WHEN insufficient_privilege THEN
+    INSERT INTO ran VALUES (current_user, 'refused');
+    RETURN true;
+END $$"""
+
+
+@pytest.fixture
+def owner(make_role: Roles, store: Store) -> str:
+    """An ordinary user of the extension who may make tables."""
+    name = make_role("steadytext_user")
+    store.run(f'GRANT CREATE ON SCHEMA public TO "{name}"')
+    return name
+
+
+def is_super(store: Store, role: str) -> object:
+    return store.value("SELECT rolsuper FROM pg_roles WHERE rolname = %s", role)
+
+
+def test_an_ordinary_owner_declares_inserts_and_finds(working: Store, owner: str, connect: Sessions) -> None:
+    session = connect(user=owner)
+    session.execute("CREATE TABLE mine (id int PRIMARY KEY, body text)")
+    session.execute("SELECT steadytext_autoembed('mine', 'body')")
+    session.execute("INSERT INTO mine VALUES (1, 'Trees drink by their roots.')")
+    assert session.execute("SELECT steadytext_autoembed_wait('mine')").fetchone() == (True,)
+    found = session.execute("SELECT key FROM steadytext_search('mine', 'how do plants drink')").fetchall()
+    assert found == [({"id": 1},)]
+    assert session.execute("SELECT total, embedded, pending FROM steadytext_autoembed_status()").fetchall() == [
+        (1, 1, 0)
+    ]
+
+
+def test_nobody_declares_on_anothers_table_or_sees_its_declaration(store: Store, owner: str, connect: Sessions) -> None:
+    store.run("CREATE TABLE theirs (id int PRIMARY KEY, body text)")
+    session = connect(user=owner)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="must be owner of table"):
+        session.execute("SELECT steadytext_autoembed('theirs', 'body')")
+    store.run("SELECT steadytext_autoembed('theirs', 'body')")
+    for call in ("status", "failures", "retry", "pause", "resume", "drop", "wait", "run", "alter"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="must be owner of table"):
+            session.execute(f"SELECT steadytext_autoembed_{call}('theirs')".encode())
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        session.execute("SELECT * FROM steadytext_search('theirs', 'x')")
+    assert session.execute("SELECT * FROM steadytext_autoembeddings").fetchall() == []
+
+
+@pytest.mark.parametrize("place", ["filter", "trigger", "deferred", "check"])
+def test_an_owners_code_runs_as_the_owner_in_the_worker(
+    working: Store, owner: str, connect: Sessions, place: str
+) -> None:
+    session = connect(user=owner)
+    for statement in (
+        "CREATE TABLE ran (who name, super text)",
+        ESCALATE,
+        TAKE_OVER.format(""),
+        "CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM take_over(); RETURN NEW; END $$",
+        "CREATE TABLE mine (id int PRIMARY KEY, body text, embedding vector(384))",
+        "SELECT steadytext_autoembed('mine', 'body'" + (", filter => 'take_over()')" if place == "filter" else ")"),
+    ):
+        session.execute(statement.encode())
+    match place:
+        case "trigger":
+            session.execute("CREATE TRIGGER t BEFORE UPDATE ON mine FOR EACH ROW EXECUTE FUNCTION fire()")
+        case "deferred":
+            session.execute(
+                "CREATE CONSTRAINT TRIGGER t AFTER UPDATE ON mine DEFERRABLE INITIALLY DEFERRED"
+                " FOR EACH ROW EXECUTE FUNCTION fire()"
+            )
+        case "check":
+            session.execute("ALTER TABLE mine ADD CHECK (embedding IS NULL OR take_over())")
+    session.execute("INSERT INTO mine VALUES (1, 'words')")
+    working.settle()
+    working.run("INSERT INTO mine VALUES (2, 'more')")
+    working.settle()
+    assert is_super(working, owner) is False
+    assert set(working.rows("SELECT who, super FROM ran")) <= {(owner, "refused")}
+    assert working.stale("mine WHERE embedding IS NOT NULL") == []
+    if place == "deferred":
+        errors = set(working.rows("SELECT code, error FROM steadytext_autoembed_failures('mine')"))
+        assert errors == {("42501", "cannot fire deferred trigger within security-restricted operation")}
+    if place in ("filter", "check"):
+        assert working.rows("SELECT count(*) > 0 FROM ran") == [(True,)]
+
+
+def test_a_filter_cannot_smuggle_a_statement_in(store: Store, owner: str, connect: Sessions) -> None:
+    session = connect(user=owner)
+    session.execute("CREATE TABLE mine (id int PRIMARY KEY, body text)")
+    for text in (
+        "true); ALTER ROLE current_user SUPERUSER; --",
+        "true) OR (nothing",
+        "1",
+        "body",
+        "(SELECT 1 FROM pg_authid) = 1",
+    ):
+        with pytest.raises(psycopg.errors.InvalidParameterValue):
+            session.execute("SELECT steadytext_autoembed('mine', 'body', filter => %s)", (text,))
+    assert is_super(store, owner) is False
+
+
+def test_a_search_obeys_row_security_column_rights_and_the_callers_own_filter(
+    working: Store, owner: str, make_role: Roles, connect: Sessions
+) -> None:
+    reader = make_role("steadytext_user")
+    session = connect(user=owner)
+    for statement in (
+        "CREATE TABLE mine (id int PRIMARY KEY, body text, who name)",
+        "SELECT steadytext_autoembed('mine', 'body')",
+        f"INSERT INTO mine VALUES (1, 'trees and water', '{reader}'), (2, 'trees and roots', 'nobody')",
+        "ALTER TABLE mine ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY own ON mine FOR SELECT USING (who = current_user)",
+    ):
+        session.execute(statement.encode())
+    working.settle()
+    other = connect(user=reader)
+    query = "SELECT key FROM steadytext_search('mine', 'trees', mode => %s)"
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        other.execute(query, ("hybrid",))
+    session.execute(f'GRANT SELECT (id, who) ON mine TO "{reader}"'.encode())
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        other.execute(query, ("hybrid",))
+    session.execute(f'GRANT SELECT ON mine TO "{reader}"'.encode())
+    for mode in ("hybrid", "vector", "keyword"):
+        assert other.execute(query, (mode,)).fetchall() == [({"id": 1},)]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        other.execute("SELECT * FROM steadytext_search('mine', 'x', filter => 'EXISTS (SELECT FROM pg_authid)')")
+
+
+def test_forced_row_security_does_not_hide_rows_from_the_worker(working: Store, owner: str, connect: Sessions) -> None:
+    session = connect(user=owner)
+    for statement in (
+        "CREATE TABLE mine (id int PRIMARY KEY, body text)",
+        "SELECT steadytext_autoembed('mine', 'body')",
+        "INSERT INTO mine VALUES (1, 'words')",
+        "ALTER TABLE mine ENABLE ROW LEVEL SECURITY",
+        "ALTER TABLE mine FORCE ROW LEVEL SECURITY",
+    ):
+        session.execute(statement.encode())
+    working.settle()
+    assert working.stale("mine") == []
