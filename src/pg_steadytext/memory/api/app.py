@@ -1,0 +1,82 @@
+"""The application: endpoints, failures, documentation, and what runs beside the requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+
+from pg_steadytext import __version__
+from pg_steadytext.memory.api import failures
+from pg_steadytext.memory.api.callers import COOKIE, CSRF_HEADER
+from pg_steadytext.memory.api.gate import Gate
+from pg_steadytext.memory.api.models import ProblemDocument
+from pg_steadytext.memory.api.routes import ROUTERS, health
+from pg_steadytext.memory.api.service import Service
+from pg_steadytext.memory.jobs.cleanup import clean_hourly
+from pg_steadytext.memory.settings import MemorySettings
+from pg_steadytext.memory.storage.database import Database
+
+PUBLIC = ("/healthz", "/v1/auth/register", "/v1/auth/login")
+SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "session": {
+        "type": "apiKey", "in": "cookie", "name": COOKIE,
+        "description": f"Of a web session; requests that change something also send {CSRF_HEADER}.",
+    },
+}  # fmt: skip
+
+
+def create(settings: MemorySettings, *, sql: Mapping[str, bytes] | None = None) -> FastAPI:
+    """Make the application; ``sql`` replaces the statements, by name."""
+    service = Service(settings, Database(settings.public, settings.connections, settings.wait_seconds, sql))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await service.database.open()
+        cleaner = asyncio.create_task(clean_hourly(service.database))
+        try:
+            yield
+        finally:
+            cleaner.cancel()
+            with suppress(asyncio.CancelledError):
+                await cleaner
+            await service.database.close()
+
+    app = FastAPI(
+        title="Memory Connector", version=__version__, lifespan=lifespan, docs_url="/docs", redoc_url=None,
+        summary="Save, find and keep memories, for people and agents.",
+    )  # fmt: skip
+    app.state.service = service
+    failures.install(app)
+    app.add_middleware(Gate, max_bytes=settings.max_request_bytes, max_import_bytes=settings.max_import_bytes)
+    v1 = APIRouter(prefix="/v1")
+    for router in ROUTERS:
+        v1.include_router(router)
+    app.include_router(v1)
+    app.include_router(health.router)
+    _describe(app)
+    return app
+
+
+def _describe(app: FastAPI) -> None:
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = generate()
+            components = document.setdefault("components", {})
+            components.setdefault("schemas", {})["ProblemDocument"] = ProblemDocument.model_json_schema()
+            components["securitySchemes"] = SCHEMES
+            document["security"] = [{name: []} for name in SCHEMES]
+            for path in PUBLIC:
+                for operation in document["paths"][path].values():
+                    operation["security"] = []
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

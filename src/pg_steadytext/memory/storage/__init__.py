@@ -1,0 +1,1 @@
+"""What the service keeps: its schema, its statements, its connections."""

@@ -1,0 +1,106 @@
+"""Connections, and the transaction of a request: the user's own, under row-level security."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+
+from pg_steadytext import statements
+from pg_steadytext.settings import Settings
+
+FILES = ("accounts", "memories", "attached", "people")
+
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+Row = tuple[Any, ...]
+
+
+def load_statements() -> dict[str, bytes]:
+    """Return every statement of the service by its name."""
+    found: dict[str, bytes] = {}
+    for name in FILES:
+        for statement, text in statements.load("pg_steadytext.memory.storage", f"sql/{name}.sql").items():
+            if statement in found:
+                raise ValueError(f"{statement} is named twice")
+            found[statement] = text
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as far as the request tells: a kind of token (`key` or `session`) and the token's hash.
+
+    `csrf` is the hash of the token beside the cookie, where one is due.
+    """
+
+    kind: str
+    token_hash: bytes
+    csrf: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A request's transaction."""
+
+    connection: Connection
+    sql: Mapping[str, bytes]
+    user_id: UUID
+    scopes: Sequence[str]
+
+    async def rows(self, name: str, params: Mapping[str, Any] | None = None) -> list[Row]:
+        """Run a statement; `user` is there for every one."""
+        cursor = await self.connection.execute(self.sql[name], {"user": self.user_id, **(params or {})})
+        return await cursor.fetchall() if cursor.description is not None else []
+
+    async def row(self, name: str, params: Mapping[str, Any] | None = None) -> Row | None:
+        """Run a statement and return its first row."""
+        return next(iter(await self.rows(name, params)), None)
+
+
+class Database:
+    """The service's connections."""
+
+    def __init__(
+        self, settings: Settings, connections: int, wait_seconds: float, sql: Mapping[str, bytes] | None = None
+    ) -> None:
+        self.sql = load_statements() if sql is None else sql
+        self.pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            kwargs={
+                "host": settings.pg_host, "port": settings.pg_port, "dbname": settings.pg_database,
+                "user": settings.pg_user, "application_name": "pg_steadytext memory", "autocommit": True,
+                "connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3,
+            },
+            min_size=min(2, connections), max_size=connections, timeout=wait_seconds, open=False,
+        )  # fmt: skip
+
+    async def open(self) -> None:
+        """Begin to connect, and wait for nothing: a service without its database says so to who asks."""
+        await self.pool.open(wait=False)
+
+    async def close(self) -> None:
+        """Give the connections back to the server."""
+        await self.pool.close()
+
+    @asynccontextmanager
+    async def unit(self, caller: Caller, scope: str) -> AsyncIterator[Unit]:
+        """Open a transaction as the caller, for what needs the scope; it is undone when an exception leaves it.
+
+        Raises ``psycopg.Error`` with the SQLSTATE of a refusal when the caller is unknown or lacks the scope.
+        """
+        async with self.pool.connection() as connection, connection.transaction():
+            params = {"kind": caller.kind, "hash": caller.token_hash, "scope": scope, "csrf": caller.csrf}
+            entered = await (await connection.execute(self.sql["enter"], params, prepare=True)).fetchone()
+            assert entered is not None
+            yield Unit(connection, self.sql, *entered)
+
+    async def call(self, name: str, params: Mapping[str, Any]) -> Row:
+        """Run one statement as a transaction of its own, before anybody is known, and return its only row."""
+        async with self.pool.connection() as connection:
+            row = await (await connection.execute(self.sql[name], params, prepare=True)).fetchone()
+        assert row is not None
+        return row

@@ -1,0 +1,93 @@
+"""Everything a user has, out and away."""
+
+from __future__ import annotations
+
+import json
+
+import psycopg
+
+from tests.memory.conftest import NewPerson
+from tests.memory.server import Person
+
+OWNED = """
+SELECT c.relname::text FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+WHERE c.relnamespace = 'memory'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+  AND a.attname = 'user_id' ORDER BY 1
+"""
+
+
+def fill(person: Person, superuser: psycopg.Connection) -> None:
+    """Put something of the user into every table."""
+    one, two = person.save("one")["id"], person.save("two")["id"]
+    person.api.put(f"/v1/memories/{one}/links/{two}", json={})
+    person.api.put(f"/v1/memories/{one}/attachments/a", json={"text": "attached"})
+    agent = person.api.post("/v1/agents", json={"name": "helper"}, headers={"Idempotency-Key": "k"}).json()["id"]
+    session = person.api.post("/v1/sessions", json={"name": "talk", "agent_id": agent}).json()["id"]
+    person.save("said", agent_id=agent, session_id=session)
+    superuser.execute(
+        "SELECT memory.open_session(gen_random_uuid(), %s, sha256(random()::text::bytea), sha256('c'), '1 day')",
+        (person.id,),
+    )
+    superuser.execute("INSERT INTO memory.usage_rates VALUES (%s, 'searches', 1, now())", (person.id,))
+    superuser.execute(
+        "INSERT INTO memory.ai_budget_windows (scope, period, user_id, starts_at) VALUES ('user', 'day', %s, now())",
+        (person.id,),
+    )
+    superuser.execute(
+        "INSERT INTO memory.ai_ledger (id, user_id, model, purpose, reserved_micros) "
+        "VALUES (gen_random_uuid(), %s, 'm', 'tags', 7)",
+        (person.id,),
+    )
+
+
+def owned_rows(person: Person, superuser: psycopg.Connection) -> dict[str, int]:
+    """How many rows of each table are the user's."""
+    found: dict[str, int] = {}
+    for (table,) in superuser.execute(OWNED).fetchall():
+        row = superuser.execute(
+            f"SELECT count(*) FROM memory.{table} WHERE user_id = %s".encode(), (person.id,)
+        ).fetchone()
+        assert row is not None
+        found[table] = row[0]
+    return found
+
+
+def test_the_export_holds_every_row_of_the_user_and_no_secret(person: Person, superuser: psycopg.Connection) -> None:
+    fill(person, superuser)
+    answer = person.api.get("/v1/me/export")
+    assert answer.headers["content-type"].startswith("application/x-ndjson")
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+
+    kinds = [line["kind"] for line in lines]
+    there = owned_rows(person, superuser)
+    assert all(there.values()), there
+    assert {kind: kinds.count(kind) for kind in {*kinds} - {"users"}} == there
+    assert [line["content"]["email"] for line in lines if line["kind"] == "users"] == [person.email]
+    assert not any(word in answer.text for word in ("token_hash", "password_hash", "csrf_hash", person.key))
+
+
+def test_erasure_leaves_no_row_and_no_name(new_person: NewPerson, superuser: psycopg.Connection) -> None:
+    person = new_person()
+    fill(person, superuser)
+    spent = "SELECT count(*) FROM memory.ai_ledger WHERE user_id IS NULL AND reserved_micros = 7"
+    before = superuser.execute(spent).fetchone()
+
+    assert person.api.delete("/v1/me", params={"confirm": "somebody@else.org"}).status_code == 422
+    assert person.api.delete("/v1/me", params={"confirm": person.email}).status_code == 204
+
+    assert set(owned_rows(person, superuser).values()) == {0}
+    assert superuser.execute("SELECT 1 FROM memory.users WHERE id = %s", (person.id,)).fetchone() is None
+    assert person.api.get("/v1/me").status_code == 401
+    after = superuser.execute(spent).fetchone()
+    assert before is not None
+    assert after == (before[0] + 1,)
+
+
+def test_agents_are_named_once_and_sessions_name_them(person: Person) -> None:
+    agent = person.api.post("/v1/agents", json={"name": "helper", "metadata": {"model": "m"}}).json()
+    assert person.api.post("/v1/agents", json={"name": "helper"}).status_code == 409
+    session = person.api.post("/v1/sessions", json={"name": "talk", "agent_id": agent["id"]}).json()
+    assert person.api.get("/v1/agents").json()["items"] == [agent]
+    assert person.api.get("/v1/sessions").json()["items"] == [session]
+    saved = person.save("said in a talk", agent_id=agent["id"], session_id=session["id"])
+    assert (saved["agent_id"], saved["session_id"]) == (agent["id"], session["id"])

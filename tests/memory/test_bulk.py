@@ -1,0 +1,84 @@
+"""Import and export."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.memory.conftest import NewPerson
+from tests.memory.server import Api, Person
+
+KEPT = (
+    "body",
+    "title",
+    "category",
+    "tags",
+    "source",
+    "provenance",
+    "pinned",
+    "is_recalled",
+    "expires_at",
+    "created_at",
+)
+
+
+def send(api: Api, text: str, kind: str = "application/x-ndjson", **headers: str) -> Any:
+    """Import a text."""
+    return api.post("/v1/memories/import", content=text, headers={"Content-Type": kind, **headers})
+
+
+def memories(api: Api) -> list[dict[str, Any]]:
+    """What an import must bring back of each memory, the oldest first."""
+    items = api.get("/v1/memories").json()["items"]
+    return [{name: item[name] for name in KEPT} for item in items[::-1]]
+
+
+@pytest.mark.parametrize(("form", "kind"), [("jsonl", "application/x-ndjson"), ("markdown", "text/markdown")])
+def test_an_export_is_read_back_as_it_was(new_person: NewPerson, form: str, kind: str) -> None:
+    one, other = new_person(), new_person()
+    one.save("plain")
+    one.save("# looks like a heading\n\ntwo lines\n", title="T -->", tags=["a", "ä"], category="c", source="s")
+    one.save('<!-- memory {"title": "not a mark"} -->\n\\<!-- memory', provenance={"from": ["x", 1]}, pinned=True)
+    one.save("recalled", is_recalled=True, expires_at="2999-01-01T00:00:00Z")
+
+    exported = one.api.get("/v1/memories/export", params={"format": form})
+    assert exported.headers["content-type"].startswith(kind)
+    done = send(other.api, exported.text, kind)
+    assert (done.status_code, done.json()["created"]) == (200, 4)
+    assert memories(other.api) == memories(one.api)
+    again = send(other.api, exported.text, kind).json()
+    assert (again["created"], again["duplicates"], again["ids"]) == (0, 4, done.json()["ids"])
+
+
+def test_a_persons_markdown_is_a_memory_a_heading(api: Api) -> None:
+    text = "Before.\n\n# First\n\nAbout one.\n## Part\nmore\n\n# Second\n"
+    assert send(api, text, "text/markdown").json()["created"] == 3
+    assert [(item["title"], item["body"]) for item in memories(api)] == [
+        (None, "Before."), ("First", "About one.\n## Part\nmore"), ("Second", "Second"),
+    ]  # fmt: skip
+
+
+def test_an_import_is_all_or_nothing(person: Person, new_person: NewPerson) -> None:
+    wrong = send(person.api, '{"body": "fine"}\n\n{"body": ""}\n{"body": "x", "tags": 3}\n')
+    assert wrong.status_code == 422
+    assert [error["entry"] for error in wrong.json()["errors"]] == [3, 4]
+    assert send(person.api, '{"body": "fine"}\n{').status_code == 400
+    assert send(person.api, "x", "text/csv").status_code == 415
+    assert memories(person.api) == []
+
+    limited = new_person(plan="free")
+    lines = "\n".join(json.dumps({"body": f"line {number}"}) for number in range(501))
+    assert send(limited.api, lines).status_code == 429
+    assert memories(limited.api) == []
+    assert limited.api.get("/v1/usage").json()["saves"]["used"] == 0
+
+
+def test_an_import_under_a_key_happens_once(person: Person) -> None:
+    key = {"Idempotency-Key": '"import-1"'}
+    text = '{"body": "a"}\n{"body": "b"}'
+    first, again = send(person.api, text, **key), send(person.api, text, **key)
+    assert first.content == again.content
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert len(memories(person.api)) == 2

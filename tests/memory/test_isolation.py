@@ -1,0 +1,158 @@
+"""Nobody reaches another's objects: by the application's filter, and by row-level security alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from pg_steadytext.cluster.postgres import PrivateCluster
+from pg_steadytext.memory.storage.database import load_statements
+from pg_steadytext.memory.storage.migrate import migrate
+from tests.memory.server import MemoryServer, Person, make_person
+from tests.support.databases import create_database, drop_database
+
+OWNER = re.compile(r"\b(?:\w+\.)?user_id = (?:%\(user\)s|v_me|memory\.me\(\)|m\.user_id|v_it\.user_id|p_user)")
+USERS = re.compile(r"WHERE u\.id = %\(user\)s")
+
+
+def remove_filter(text: str) -> str:
+    """Take the comparison with the user out of a text of SQL."""
+    return USERS.sub("WHERE true", OWNER.sub("true", text))
+
+
+class Unfiltered(MemoryServer):
+    """A service whose statements compare no user; its functions do not either."""
+
+    program = (
+        "import pg_steadytext.memory.storage.database as d, tests.memory.test_isolation as t;"
+        "whole = d.load_statements;"
+        "d.load_statements = lambda: {n: t.remove_filter(s.decode()).encode() for n, s in whole().items()};"
+        "from pg_steadytext.cli.main import app; app()"
+    )
+
+
+@pytest.fixture(scope="module", params=["filtered", "by row-level security alone"])
+def bench(request: pytest.FixtureRequest, cluster: PrivateCluster) -> Iterator[tuple[MemoryServer, psycopg.Connection]]:
+    """A service with a database of its own, reached by a login role that is no superuser."""
+    name = "memory_isolation"
+    drop_database(cluster, name)
+    create_database(cluster, name)
+    with cluster.connect(name) as connection:
+        migrate(connection)
+        connection.execute("CREATE ROLE memory_login LOGIN PASSWORD 'a-password-for-tests' IN ROLE memory_service")
+        try:
+            if request.param != "filtered":
+                assert unfilter_functions(connection) > 10
+            kind = MemoryServer if request.param == "filtered" else Unfiltered
+            server = kind(cluster, name, user="memory_login", PGPASSWORD="a-password-for-tests", PGPASSFILE="/dev/null")
+            yield server, connection
+            server.stop()
+        finally:
+            connection.execute("DROP ROLE memory_login")
+    drop_database(cluster, name)
+
+
+def unfilter_functions(connection: psycopg.Connection) -> int:
+    """Make every function anew that runs with the caller's rights, without its comparisons of the user."""
+    changed = 0
+    for (text,) in connection.execute(
+        "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'memory'::regnamespace AND NOT prosecdef"
+    ).fetchall():
+        if (without := OWNER.sub("true", text)) != text:
+            connection.execute(without.encode())
+            changed += 1
+    return changed
+
+
+def test_the_filter_is_in_every_statement_that_reads_a_users_table() -> None:
+    for name, statement in load_statements().items():
+        text = statement.decode()
+        if re.search(r"(FROM|UPDATE) memory\.(\w+) \w", text) and name not in ("list_users", "ready"):
+            assert remove_filter(text) != text, name
+
+
+def test_every_endpoint_answers_404_for_anothers_object(bench: tuple[MemoryServer, psycopg.Connection]) -> None:
+    server, connection = bench
+    owner, other = make_person(server, connection), make_person(server, connection)
+    target = owner.save("the owner's secret", tags=["secret"])["id"]
+    second = owner.save("another secret")["id"]
+    owner.api.put(f"/v1/memories/{target}/attachments/a", json={"text": "secret"})
+    owner.api.put(f"/v1/memories/{target}/links/{second}", json={})
+    agent = owner.api.post("/v1/agents", json={"name": "spy"}).json()["id"]
+    session = owner.api.post("/v1/sessions", json={"name": "talk"}).json()["id"]
+    key = owner.api.get("/v1/keys").json()["items"][0]["id"]
+    trashed = owner.save("in the trash")["id"]
+    owner.api.delete(f"/v1/memories/{trashed}")
+    own = other.save("my own")["id"]
+
+    memory = f"/v1/memories/{target}"
+    anywhere = {"If-Match": "*"}
+    matrix = [
+        other.api.get(memory),
+        other.api.get(memory, params={"trash": True}),
+        other.api.patch(memory, json={"title": "stolen"}, headers=anywhere),
+        other.api.delete(memory),
+        other.api.delete(memory, params={"permanent": True}),
+        other.api.post(f"/v1/memories/{trashed}/restore"),
+        other.api.get(f"{memory}/history"),
+        other.api.get(f"{memory}/links"),
+        other.api.put(f"{memory}/links/{own}", json={}),
+        other.api.put(f"/v1/memories/{own}/links/{target}", json={}),
+        other.api.delete(f"{memory}/links/{second}"),
+        other.api.get(f"{memory}/attachments"),
+        other.api.put(f"{memory}/attachments/a", json={"text": "stolen"}),
+        other.api.delete(f"{memory}/attachments/a"),
+        other.api.delete(f"/v1/keys/{key}"),
+    ]
+    assert [answer.status_code for answer in matrix] == [404] * len(matrix)
+    for field, value in (("agent_id", agent), ("session_id", session)):
+        assert other.api.post("/v1/memories", json={"body": "x", field: value}).status_code == 422
+        patch = other.api.patch(f"/v1/memories/{own}", json={field: value}, headers=anywhere)
+        assert patch.status_code == 422
+    assert other.api.post("/v1/sessions", json={"name": "x", "agent_id": agent}).status_code == 422
+
+    assert _holds_nothing_of(owner, other)
+    assert other.api.post("/v1/memories", json={"body": "the owner's secret"}).status_code == 201
+    assert other.api.get("/v1/usage").json()["memories"]["used"] == 2
+    assert owner.api.get(memory).json()["version"] == 1
+    assert owner.api.get("/v1/me").status_code == 200
+
+
+def _holds_nothing_of(owner: Person, other: Person) -> bool:
+    pages = [
+        other.api.get(path).text
+        for path in (
+            "/v1/memories", "/v1/memories?trash=true", "/v1/memories/export", "/v1/memories/export?format=markdown",
+            "/v1/me", "/v1/me/export", "/v1/keys", "/v1/agents", "/v1/sessions", "/v1/usage",
+        )
+    ]  # fmt: skip
+    assert "my own" in pages[0]
+    return not any(word in page for page in pages for word in ("secret", "in the trash", "spy", "talk", str(owner.id)))
+
+
+def test_erasing_oneself_erases_nobody_else(bench: tuple[MemoryServer, psycopg.Connection]) -> None:
+    server, connection = bench
+    leaver, stayer = make_person(server, connection), make_person(server, connection)
+    stayer.save("I stay")
+    assert leaver.api.delete("/v1/me", params={"confirm": leaver.email}).status_code == 204
+    assert leaver.api.get("/v1/me").status_code == 401
+    assert len(stayer.api.get("/v1/memories").json()["items"]) == 1
+
+
+def test_the_services_role_sees_nothing_before_somebody_has_entered(
+    bench: tuple[MemoryServer, psycopg.Connection], cluster: PrivateCluster
+) -> None:
+    server, connection = bench
+    make_person(server, connection).save("hidden")
+    name = connection.info.dbname
+    with cluster.connect(name, "memory_login", "a-password-for-tests") as login:
+        for table in ("memories", "usage", "users", "idempotency_keys"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                login.execute(f"SELECT * FROM memory.{table}".encode())
+        login.execute("SET ROLE memory_app")
+        assert login.execute("SELECT count(*) FROM memory.memories").fetchone() == (0,)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            login.execute("SELECT password_hash FROM memory.users")

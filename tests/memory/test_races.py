@@ -1,0 +1,90 @@
+"""Fifty clients at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import psycopg
+
+from tests.memory.conftest import NewPerson
+from tests.memory.server import Api, MemoryServer, Person, at_once
+
+CLIENTS = 50
+
+
+def test_one_idempotency_key_has_one_effect_and_one_answer(server: MemoryServer, person: Person) -> None:
+    def save(api: Api, _: int) -> tuple[int, bytes, str, int]:
+        refused = 0
+        while True:
+            answer = api.post(
+                "/v1/memories?force=true",
+                json={"body": "a payment of 12 euros"},
+                headers={"Idempotency-Key": '"pay-12"'},
+            )
+            if answer.status_code != 409:
+                return answer.status_code, answer.content, answer.headers["ETag"], refused
+            refused += 1
+
+    answers = at_once(CLIENTS, server.url, person.key, save)
+    assert len({answer[:3] for answer in answers}) == 1
+    assert answers[0][0] == 201
+    assert len(person.api.get("/v1/memories").json()["items"]) == 1
+    assert person.api.get("/v1/usage").json()["saves"]["used"] == 1
+
+
+def test_of_many_changes_of_one_version_one_wins(server: MemoryServer, person: Person) -> None:
+    saved = person.save("contested")
+
+    def change(api: Api, number: int) -> tuple[int, str]:
+        answer = api.patch(f"/v1/memories/{saved['id']}", json={"title": f"by {number}"}, headers={"If-Match": '"v1"'})
+        return answer.status_code, answer.json().get("title", "")
+
+    answers = at_once(CLIENTS, server.url, person.key, change)
+    assert Counter(status for status, _ in answers) == {200: 1, 412: CLIENTS - 1}
+    now = person.api.get(f"/v1/memories/{saved['id']}").json()
+    assert (now["version"], now["title"]) == (2, next(title for status, title in answers if status == 200))
+
+
+def test_one_text_saved_by_many_is_one_row(server: MemoryServer, person: Person) -> None:
+    def save(api: Api, number: int) -> tuple[int, str]:
+        answer = api.post("/v1/memories", json={"body": "the SAME thought" if number % 2 else "The same  thought"})
+        return answer.status_code, answer.json()["id"]
+
+    answers = at_once(CLIENTS, server.url, person.key, save)
+    assert Counter(status for status, _ in answers) == {201: 1, 200: CLIENTS - 1}
+    assert len({entry for _, entry in answers}) == 1
+    assert len(person.api.get("/v1/memories").json()["items"]) == 1
+
+
+def test_a_days_saves_are_never_overshot(
+    server: MemoryServer, new_person: NewPerson, superuser: psycopg.Connection
+) -> None:
+    superuser.execute("INSERT INTO memory.tiers VALUES ('thirty saves', 90, 1000, 1000000, 30, 10, 10, false)")
+    person = new_person(plan="thirty saves")
+
+    def save(api: Api, number: int) -> tuple[int, str | None]:
+        answer = api.post("/v1/memories", json={"body": f"note {number}"})
+        return answer.status_code, answer.headers.get("RateLimit-Remaining")
+
+    answers = at_once(CLIENTS, server.url, person.key, save)
+    assert Counter(status for status, _ in answers) == {201: 30, 429: CLIENTS - 30}
+    assert sorted(int(left or -1) for status, left in answers if status == 201) == list(range(30))
+    assert len(person.api.get("/v1/memories").json()["items"]) == 30
+
+
+def test_a_plans_memories_and_bytes_are_never_overshot(
+    server: MemoryServer, new_person: NewPerson, superuser: psycopg.Connection
+) -> None:
+    superuser.execute("INSERT INTO memory.tiers VALUES ('seven', 91, 7, 1000000, 1000, 10, 10, false)")
+    superuser.execute("INSERT INTO memory.tiers VALUES ('few bytes', 92, 100, 250, 1000, 10, 10, false)")
+
+    def save(api: Api, number: int) -> int:
+        return api.post("/v1/memories", json={"body": f"{number:08}"}).status_code
+
+    for plan, room in (("seven", 7), ("few bytes", 25)):
+        person = new_person(plan=plan)
+        answers = at_once(CLIENTS, server.url, person.key, save)
+        assert Counter(answers) == {201: room, 402: CLIENTS - room}
+        used = person.api.get("/v1/usage").json()
+        assert used["memories"]["used"] == room
+        assert used["bytes"]["used"] == 10 * room
