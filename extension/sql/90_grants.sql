@@ -18,6 +18,7 @@ BEGIN
             WHEN member.proname IN ('_steadytext_generate_stream', '_steadytext_search_plan', '_steadytext_search_vector',
                                     '_steadytext_search_check', '_steadytext_search_by_vector', '_steadytext_search_by_keyword',
                                     '_steadytext_search_texts') THEN 'steadytext_user'
+            WHEN member.proname = '_steadytext_store_daemon' THEN 'steadytext_reader'
             WHEN member.proname IN ('_steadytext_cache_unfolded', '_steadytext_frecency', '_steadytext_cache_fold',
                                     'steadytext_models_sync') THEN 'steadytext_admin'
             WHEN member.proname IN ('_steadytext_worker_register', '_steadytext_worker_renew', '_steadytext_worker_leave',
