@@ -9,6 +9,7 @@ found = await store.search("how do trees drink")
 from __future__ import annotations
 
 from pg_steadytext.store.config import load as load_config
+from pg_steadytext.store.multi_layer import MultiLayerPgaiStore
 from pg_steadytext.store.pgai import EmbeddingFailed, EventDrivenPgaiStore, PgaiStore, PgaiStoreFactory
 from pg_steadytext.store.records import ChunkData, SearchResult
 
@@ -16,6 +17,7 @@ __all__ = [
     "ChunkData",
     "EmbeddingFailed",
     "EventDrivenPgaiStore",
+    "MultiLayerPgaiStore",
     "PgaiStore",
     "PgaiStoreFactory",
     "SearchResult",

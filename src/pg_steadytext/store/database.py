@@ -16,7 +16,7 @@ from pg_steadytext.errors import InvalidArgument
 
 SQL: Mapping[str, bytes] = {
     name: statement
-    for filename in ("store", "m0")
+    for filename in ("store", "m0", "m1", "m2")
     for name, statement in statements.load("pg_steadytext.store", f"sql/{filename}.sql").items()
 }
 MOST_CONNECTIONS = 4
