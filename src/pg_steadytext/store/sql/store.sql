@@ -40,7 +40,7 @@ SELECT {steadytext}.steadytext_autoembed_run({name}::regclass, %(batch)s, 'embed
 
 -- name: unembedded
 -- Rows of these that were to have a vector and have none.
-SELECT t.id, (SELECT f.error FROM {steadytext}.steadytext_autoembed_failures({name}::regclass, 'embedding') f WHERE f.key = t.id LIMIT 1)
+SELECT t.id, (SELECT f.error FROM {steadytext}.steadytext_autoembed_row_status({name}::regclass, t.id, 'embedding') f)
 FROM {table} AS t WHERE t.id = ANY (%(ids)s::text[]) AND t.embedding IS NULL AND t.content ~ '\S';
 
 -- name: search
