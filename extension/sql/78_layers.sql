@@ -152,6 +152,8 @@ DECLARE
     part text[];
 BEGIN
     PERFORM @extschema@._steadytext_layer_check(source, destination, ask, options, column_name, backfill);
+    DELETE FROM @extschema@.steadytext_layers e
+    WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = e.source) OR NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = e.destination);
     IF EXISTS (SELECT FROM @extschema@.steadytext_layers e WHERE e.destination = destination) THEN
         PERFORM @extschema@._steadytext_raise('23505', format('table %s is a layer already', destination), 'steadytext_layer_drop() drops it.');
     END IF;
