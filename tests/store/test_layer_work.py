@@ -83,7 +83,7 @@ def test_a_layers_function_has_its_owners_rights_and_no_more(notes: Store) -> No
         "CREATE TABLE theirs.notes (id int PRIMARY KEY, content text)",
         "CREATE TABLE theirs.found (id text PRIMARY KEY, source_id text, said text)",
         "CREATE FUNCTION theirs.steal(key text, words text) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN"
-        " EXECUTE 'RESET ROLE'; RETURN (SELECT jsonb_agg(jsonb_build_object('said', word)) FROM public.secrets); END $$",
+        " EXECUTE 'RESET ROLE'; RETURN (SELECT jsonb_agg(jsonb_build_object('said', word)) FROM secrets); END $$",
         "SELECT steadytext_layer('theirs.notes', 'theirs.found', 'nothing', 'theirs.steal(text,text)')",
         "INSERT INTO theirs.notes VALUES (1, 'words')",
         "RESET ROLE",
