@@ -15,7 +15,7 @@ from tests.test_docs import CHECKOUT, blocks
 EXAMPLES = list(blocks(CHECKOUT / "docs" / "store.md", "python"))
 
 
-@pytest.mark.parametrize(("code", "shown"), zip(EXAMPLES, ["trees", "m1 I live in Lisbon."], strict=True))
+@pytest.mark.parametrize(("code", "shown"), list(zip(EXAMPLES, ["trees", "m1 I live in Lisbon."], strict=True)))
 def test_examples_of_the_page_run(code: str, shown: str, cluster: PrivateCluster, database: str, store: Store) -> None:
     store.start("--lanes", "autoembed,layer")
     store.run("SELECT steadytext_embed('a model that is loaded')")

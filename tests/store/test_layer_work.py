@@ -8,6 +8,7 @@ import pytest
 
 from tests.queue.workers import until
 from tests.store.conftest import Store
+from tests.support.databases import Sessions
 
 SLOW = """
 CREATE TABLE notes (id int PRIMARY KEY, content text);
@@ -63,6 +64,33 @@ def test_rows_that_change_while_workers_are_killed_end_with_what_they_say_now(no
     until(lambda: is_done(notes), 60, lambda: states(notes))
     assert notes.value(SAME) == 0
     assert notes.value("SELECT count(*) FROM echoes") == notes.value("SELECT count(*) FROM notes")
+
+
+def test_an_answer_to_a_text_that_has_changed_meanwhile_is_not_written(notes: Store) -> None:
+    notes.run("INSERT INTO notes VALUES (1, 'old')")
+    layer, request = notes.rows("SELECT layer_id, request_id::text FROM _steadytext_layer_rows")[0]
+    ((answer, digest),) = notes.rows(f"SELECT answer, digest FROM _steadytext_layer_read({layer}, '1')")
+    notes.run("UPDATE notes SET content = 'new'")
+    put = f"SELECT _steadytext_layer_put({layer}, '1', '{digest}', '{answer}', '{request}')"
+    assert notes.value(put) == "changed"
+    assert notes.rows("SELECT * FROM echoes") == []
+    notes.start("--lanes", "layer")
+    until(lambda: is_done(notes), 20, lambda: states(notes))
+    assert notes.rows("SELECT said FROM echoes") == [("new",)]
+    assert notes.value(put) == "changed"
+
+
+def test_a_locked_table_costs_a_row_no_attempt(notes: Store, connect: Sessions) -> None:
+    notes.start("--lanes", "layer")
+    other = connect()
+    with other.transaction():
+        other.execute("LOCK TABLE echoes IN ACCESS EXCLUSIVE MODE")
+        notes.run("INSERT INTO notes VALUES (2, 'two')")
+        time.sleep(3)
+        assert notes.value("SELECT failed FROM steadytext_layer_status('echoes')") == 0
+    until(lambda: is_done(notes), 20, lambda: states(notes))
+    assert notes.value("SELECT max(retry_count) FROM steadytext_queue WHERE lane = 'layer'") == 0
+    assert notes.value(SAME) == 0
 
 
 def test_a_write_that_is_rolled_back_makes_nothing(notes: Store) -> None:

@@ -12,11 +12,13 @@ import psycopg
 
 from pg_steadytext import statements
 from pg_steadytext.queue.failures import is_permanent
-from pg_steadytext.queue.jobs import Answer, Context, Failure, Job, Outcome
+from pg_steadytext.queue.jobs import Answer, Context, Failure, Job, Outcome, Postponed
 from pg_steadytext.queue.sessions import Connect, Session
 
 SQL: Mapping[str, bytes] = statements.load("pg_steadytext.store", "sql/layer_work.sql")
 CONCURRENCY = 4
+LOCKED, LOCKED_PAUSE = "55P03", 0.5
+"""A table that somebody has locked is no fault of the row."""
 PYTHONS = re.compile(r"^(spiexceptions|plpy)\.\w+: ")
 """What PL/Python puts before the message of an error that passes through it, as an owner's do."""
 
@@ -44,6 +46,8 @@ class Layers:
             ((state,),) = await self._session.run("put", put)
         except psycopg.Error as error:
             code = error.sqlstate or "XX000"
+            if code == LOCKED:
+                return [Postponed(LOCKED_PAUSE)]
             message = PYTHONS.sub("", error.diag.message_primary or str(error))
             return [Failure(code, message, not is_permanent(code))]
         return [Answer(text=state, took_ms=round(1000 * (time.monotonic() - began)))]
