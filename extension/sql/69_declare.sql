@@ -53,7 +53,7 @@ $$;
 
 -- Whoever builds indexes of a table holds this lock alone; whoever changes its declarations shares it.
 CREATE FUNCTION @extschema@._steadytext_builder_key(relation regclass) RETURNS bigint
-LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN hashtextextended('pg_steadytext index', relation::oid::bigint);
 END

@@ -19,6 +19,7 @@ BEGIN
                                     '_steadytext_search_plan', '_steadytext_search_vector',
                                     '_steadytext_search_check', '_steadytext_search_by_vector', '_steadytext_search_by_keyword',
                                     '_steadytext_search_texts') THEN 'steadytext_user'
+            WHEN member.proname = '_steadytext_store_daemon' THEN 'steadytext_reader'
             WHEN member.proname IN ('_steadytext_cache_unfolded', '_steadytext_frecency', '_steadytext_cache_fold',
                                     '_steadytext_cache_import',
                                     'steadytext_models_sync') THEN 'steadytext_admin'
@@ -29,14 +30,15 @@ BEGIN
                                     '_steadytext_queue_next_due', '_steadytext_queue_lost',
                                     '_steadytext_autoembed_claim', '_steadytext_autoembed_finish',
                                     '_steadytext_autoembed_release', '_steadytext_autoembed_look_after',
-                                    '_steadytext_autoembed_unindexed', '_steadytext_autoembed_indexed') THEN 'steadytext_worker'
+                                    '_steadytext_autoembed_unindexed', '_steadytext_autoembed_indexed',
+                                    '_steadytext_layer_read', '_steadytext_layer_put') THEN 'steadytext_worker'
             WHEN member.proname LIKE '\_%' OR member.proname = 'steadytext_model_register' THEN NULL
             WHEN member.name LIKE 'prompt\_pattern\_%' THEN 'steadytext_admin'
             WHEN member.name IN ('version', 'config_get', 'cache_stats', 'cache_key', 'health_check') THEN 'steadytext_reader'
             WHEN member.name LIKE 'generate%' OR member.name LIKE 'embed%' OR member.name LIKE 'rerank%'
                 OR member.name IN ('semantic_search', 'check_async', 'get_result', 'get_async_result', 'check_async_batch',
                                    'cancel_async', 'batch_status', 'check_rate_limit')
-                OR member.name LIKE 'autoembed%' OR member.name = 'search'
+                OR member.name LIKE 'autoembed%' OR member.name LIKE 'layer%' OR member.name IN ('search', 'search_layers')
                 OR member.name LIKE 'prompt\_%' OR member.name LIKE 'index\_%'
                 OR member.name LIKE 'summarize%' OR member.name IN ('agg', 'extract_facts', 'deduplicate_facts')
                 OR member.name ~ '^(filter|classify|classify_scores|extract|score|similarity|translate|sentiment|mask)(_batch)?$'

@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(121);
+SELECT plan(123);
 
 SELECT has_function('steadytext_' || name) FROM unnest(ARRAY['generate', 'generate_stream', 'embed', 'embed_batch',
     'semantic_search', 'daemon_start', 'daemon_stop', 'daemon_status', 'version', 'generate_async', 'embed_async',
@@ -25,7 +25,7 @@ SELECT has_table(name) FROM unnest(ARRAY['steadytext_cache', 'steadytext_config'
     'steadytext_prompts', 'steadytext_prompt_versions', 'steadytext_indexes', '_steadytext_index_documents',
     'steadytext_version', 'steadytext_migrations', 'steadytext_autoembeddings']) name;
 SELECT has_view(name) FROM unnest(ARRAY['steadytext_cache_with_frecency', 'steadytext_performance_dashboard',
-    'steadytext_resource_dashboard', 'steadytext_error_analysis']) name;
+    'steadytext_resource_dashboard', 'steadytext_error_analysis', 'steadytext_store_stats', 'steadytext_store_health']) name;
 SELECT has_role(name) FROM unnest(ARRAY['steadytext_reader', 'steadytext_user', 'steadytext_admin', 'steadytext_remote',
     'steadytext_worker']) name;
 SELECT volatility_is('steadytext_embed', 'stable');

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import psycopg
 import pytest
 
+from pg_steadytext.cluster.postgres import PrivateCluster
 from tests.queue.conftest import StartWorker, queue, start_worker
 from tests.queue.workers import until
 from tests.support.databases import Roles
@@ -87,3 +88,9 @@ def articles(working: Store) -> Store:
         "SELECT steadytext_autoembed('articles', 'body')",
     )
     return working
+
+
+@pytest.fixture
+def postgres(cluster: PrivateCluster, database: str) -> dict[str, object]:
+    """The test's database as a store's configuration names it."""
+    return {"host": str(cluster.home.run), "port": cluster.port, "database": database, "user": "postgres"}

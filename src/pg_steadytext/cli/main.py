@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pg_steadytext import __version__
-from pg_steadytext.cli import cache, daemon, memory, models, queue
+from pg_steadytext.cli import cache, daemon, memory, models, queue, store
 from pg_steadytext.cli.bench import bench
 from pg_steadytext.cli.doctor import doctor
 from pg_steadytext.cli.status import env, status
@@ -30,6 +30,7 @@ app.add_typer(daemon.app, name="daemon")
 app.add_typer(models.app, name="models")
 app.add_typer(queue.app, name="queue")
 app.add_typer(memory.app, name="memory")
+app.add_typer(store.app, name="store")
 
 
 def _show_version(wanted: bool) -> None:

@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from pg_steadytext.cli.console import speaks_plainly
-from pg_steadytext.queue.options import GRACE_SECONDS, LEASE_SECONDS, WorkerOptions
+from pg_steadytext.queue.options import GRACE_SECONDS, LEASE_SECONDS, WorkerOptions, connector
 from pg_steadytext.queue.worker import serve
 from pg_steadytext.settings import Settings
 from pg_steadytext.store.lane import LANE, AutoembedLane
+from pg_steadytext.store.layers import Layers
 
 
 @speaks_plainly
@@ -30,6 +31,7 @@ def worker(
     """Drain the queue and look after the cache, for the database that PG* or the home's settings name."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s [%(process)d] %(message)s")
     chosen = [lane.strip() for lane in lanes.split(",")] if lanes is not None else None
+    settings = Settings.load()
     options = WorkerOptions.choose(
         chosen,
         concurrency=concurrency,
@@ -37,5 +39,6 @@ def worker(
         grace_seconds=grace,
         lease_seconds=lease,
         guests={LANE: AutoembedLane},
+        more=[Layers(connector(settings))],
     )
-    asyncio.run(serve(Settings.load(), options))
+    asyncio.run(serve(settings, options))

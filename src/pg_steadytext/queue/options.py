@@ -55,14 +55,17 @@ class WorkerOptions:
         grace_seconds: float = GRACE_SECONDS,
         lease_seconds: float = LEASE_SECONDS,
         guests: Mapping[str, MakeLane] | None = None,
+        more: Sequence[Handler] = (),
     ) -> WorkerOptions:
         """Settings for some of the queue's own lanes and of those that other layers bring, or all.
+
+        `more` are handlers of further lanes of the queue, `guests` make lanes that claim their work elsewhere.
 
         Raises InvalidArgument.
         """
         if concurrency is not None and concurrency < 1:
             raise InvalidArgument(f"concurrency must be at least 1, not {concurrency}")
-        own = handlers(concurrency or own_concurrency())
+        own = {**handlers(concurrency or own_concurrency()), **{handler.lane: handler for handler in more}}
         brought = guests or {}
         known = [*own, *brought]
         if unknown := [lane for lane in lanes or () if lane not in known]:

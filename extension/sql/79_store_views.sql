@@ -1,0 +1,33 @@
+-- Statistics and health of the store: what is embedded, what waits, what failed, and who works on it. Each caller sees the
+-- tables that are theirs.
+
+-- Whether the daemon answers now.
+CREATE FUNCTION @extschema@._steadytext_store_daemon() RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN @extschema@._steadytext_daemon_ask(2000) IS NOT NULL;
+END
+$$;
+
+CREATE VIEW @extschema@.steadytext_store_stats AS
+SELECT d.relation, s.table_name, s.destination, s.model, d.mode, s.state, s.reason, s.total, s.embedded AS with_embeddings,
+       s.pending, s.processing, s.failed,
+       pg_catalog.round(100.0 * s.embedded / NULLIF(s.total, 0), 2) AS coverage_percent,
+       COALESCE(d.embedded::double precision / NULLIF(d.embedded + s.failed, 0), 1) AS success_rate,
+       s.rate, s.estimated_end, s.backfill, s.index_state
+FROM @extschema@.steadytext_autoembed_status() s
+JOIN @extschema@.steadytext_autoembeddings d ON d.id = s.id;
+
+CREATE VIEW @extschema@.steadytext_store_health AS
+SELECT a.daemon_healthy AND (w.active_workers > 0 OR s.automatic = 0) AND s.broken = 0 AS overall_healthy,
+       a.daemon_healthy, w.active_workers, s.queue_size, s.failed, s.broken, s.tables
+FROM (SELECT @extschema@._steadytext_store_daemon() AS daemon_healthy) a,
+     (SELECT pg_catalog.count(*) AS active_workers FROM @extschema@.steadytext_workers
+      WHERE lease_expires_at > pg_catalog.clock_timestamp()) w,
+     (SELECT pg_catalog.count(*) AS tables, COALESCE(pg_catalog.sum(t.pending + t.processing), 0)::bigint AS queue_size,
+             COALESCE(pg_catalog.sum(t.failed), 0)::bigint AS failed,
+             pg_catalog.count(*) FILTER (WHERE t.mode = 'auto') AS automatic,
+             pg_catalog.count(*) FILTER (WHERE t.state = 'broken') AS broken
+      FROM @extschema@.steadytext_store_stats t) s;
+
+GRANT SELECT ON @extschema@.steadytext_store_stats, @extschema@.steadytext_store_health TO steadytext_reader;
