@@ -45,7 +45,7 @@ CREATE POLICY steadytext_layers_own ON @extschema@.steadytext_layers FOR SELECT 
     USING (pg_catalog.pg_has_role('steadytext_admin', 'USAGE') OR EXISTS (
         SELECT FROM pg_catalog.pg_class c WHERE c.oid = destination AND pg_catalog.pg_has_role(c.relowner, 'USAGE')));
 
--- Turn notes into requests while fewer than a thousand of the layer are in the queue. They are nobody's, so that they count
+-- Turn notes into requests, up to a thousand of a layer at once; more when a tenth of them is done. They are nobody's, so that they count
 -- against no user's cap, and nobody but their table's owner sees them.
 CREATE FUNCTION @extschema@._steadytext_layer_fill(layer integer) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -55,8 +55,19 @@ DECLARE
     queued bigint;
 BEGIN
     SELECT 1000 - count(*) INTO room FROM (
-        SELECT FROM @extschema@._steadytext_layer_rows r JOIN @extschema@.steadytext_queue q ON q.request_id = r.request_id
-        WHERE r.layer_id = layer AND r.state = 'queued' AND q.status IN ('pending', 'processing') LIMIT 1000) f;
+        SELECT FROM @extschema@._steadytext_layer_rows r WHERE r.layer_id = layer AND r.state = 'queued' LIMIT 1000) f;
+    IF room < 100 THEN
+        IF (SELECT count(*) FROM (
+                SELECT FROM @extschema@._steadytext_layer_rows r JOIN @extschema@.steadytext_queue q ON q.request_id = r.request_id
+                WHERE r.layer_id = layer AND r.state = 'queued' AND q.status IN ('pending', 'processing') LIMIT 50) f) = 50 THEN
+            RETURN 0;
+        END IF;
+        UPDATE @extschema@._steadytext_layer_rows r SET state = 'failed', error = (
+            SELECT q.error FROM @extschema@.steadytext_queue q WHERE q.request_id = r.request_id)
+        WHERE r.layer_id = layer AND r.state = 'queued' AND NOT EXISTS (
+            SELECT FROM @extschema@.steadytext_queue q WHERE q.request_id = r.request_id AND q.status IN ('pending', 'processing'));
+        room := 950;
+    END IF;
     WITH next AS (
         SELECT r.key FROM @extschema@._steadytext_layer_rows r WHERE r.layer_id = layer AND r.state = 'pending'
         ORDER BY r.changed_at, r.key LIMIT room FOR UPDATE SKIP LOCKED

