@@ -32,7 +32,9 @@ def standby(cluster: PrivateCluster) -> Iterator[PrivateCluster]:
         f"-h {cluster.home.run} -p {cluster.port} -U postgres".split()
     )
     assert copied.returncode == 0, copied.stderr
-    replica = PrivateCluster(home, cluster.account, cluster.binaries, ports.choose(()), durable=False)
+    replica = PrivateCluster(
+        home, cluster.account, cluster.binaries, ports.choose(()), durable=False, settings=cluster.settings
+    )
     replica.start()
     yield replica
     replica.stop("immediate")

@@ -63,7 +63,7 @@ BEGIN
         END;
     END LOOP;
     FOR object IN
-        SELECT t.typname, p.place FROM pg_type t, unnest(ARRAY['hostile', 'pg_temp']) AS p (place)
+        SELECT t.typname, p.place FROM pg_catalog.pg_type t, pg_catalog.unnest(ARRAY['hostile', 'pg_temp']) AS p (place)
         WHERE t.typnamespace = 'pg_catalog'::regnamespace AND t.typtype = 'b' AND t.typname IN (SELECT word FROM named)
     LOOP
         BEGIN

@@ -51,4 +51,4 @@ def add_key(connection: psycopg.Connection, email: str, name: str, scopes: Seque
 
 
 def _new_id() -> UUID:
-    return ids.uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(ids.RANDOM_BYTES))
+    return ids.uuid7(time.time_ns(), secrets.token_bytes(ids.RANDOM_BYTES))

@@ -24,7 +24,7 @@ class Service:
 
     def new_id(self) -> UUID:
         """Make an id that sorts after the earlier ones."""
-        return ids.uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(ids.RANDOM_BYTES))
+        return ids.uuid7(time.time_ns(), secrets.token_bytes(ids.RANDOM_BYTES))
 
     def new_token(self, prefix: str = "") -> str:
         """Make a secret of 256 random bits."""
