@@ -25,7 +25,7 @@ BEGIN
         FROM unnest(@extschema@._steadytext_column_names(relation, d.key_columns)) WITH ORDINALITY n (name, place)));
     IF d.chunk_table IS NOT NULL THEN
         source := format('(SELECT c.chunk AS steadytext_chunk, c.content AS steadytext_content, c.embedding AS steadytext_embedding, %s FROM %s AS c) '
-                         'AS steadytext_c JOIN %s ON (%s) = (%s)',
+                         'AS steadytext_c JOIN %s ON (%s) OPERATOR(pg_catalog.=) (%s)',
             (SELECT string_agg(format('c.%I AS steadytext_key_%s', u.n, u.p), ', ') FROM unnest(@extschema@._steadytext_chunk_keys(d)) WITH ORDINALITY u (n, p)),
             @extschema@._steadytext_relation_name(d.chunk_table), base,
             (SELECT string_agg(format('steadytext_c.steadytext_key_%s', p), ', ' ORDER BY p) FROM generate_subscripts(d.key_columns, 1) p),
@@ -53,7 +53,7 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN (
         SELECT string_agg(DISTINCT format('coalesce(%s.%I::pg_catalog.text, '''')', @extschema@._steadytext_relation_name(d.relation), name),
-                          $q$ || ' ' || $q$)
+                          $q$ OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) $q$)
         FROM unnest(@extschema@._steadytext_column_names(d.relation, d.columns)) n (name));
 END
 $$;
@@ -91,13 +91,14 @@ BEGIN
 END
 $$;
 
--- The functions below run as the caller, with the caller's search_path: what the caller's filter says is looked up there.
+-- The functions below run as the caller. Of their text only the caller's filter is looked up in the caller's search_path:
+-- the statements that hold it run under that path and name everything else in full.
 
 -- Rows nearest to a query: by the HNSW index, which goes on scanning until enough of them satisfy the filter; or all that
 -- satisfy it, which is exact, where they are few and found without reading the table.
-CREATE FUNCTION @extschema@._steadytext_search_by_vector(relation regclass, plan jsonb, query text, filter text, most integer)
+CREATE FUNCTION @extschema@._steadytext_search_by_vector(relation regclass, plan jsonb, query text, filter text, most integer, path text)
 RETURNS TABLE (place bigint, key jsonb, chunk integer, content text, similarity double precision)
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     asked constant text := @extschema@._steadytext_search_vector(relation, (plan ->> 'autoembed')::integer, query)::text;
@@ -105,31 +106,39 @@ DECLARE
     estimate json;
     name text;
     kept jsonb := '{}'::jsonb;
+    statement text;
 BEGIN
     IF filter IS NOT NULL AND NOT few THEN
+        PERFORM set_config('search_path', path, true);
         EXECUTE format(E'EXPLAIN (FORMAT JSON) SELECT FROM %s WHERE (%s\n)', plan ->> 'source', filter) INTO estimate;
+        PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
         few := (estimate #>> '{0,Plan,Plan Rows}')::double precision <= 10000 AND estimate #>> '{0,Plan,Node Type}' <> 'Seq Scan';
     END IF;
     FOREACH name IN ARRAY ARRAY['hnsw.ef_search', 'hnsw.iterative_scan', 'ivfflat.iterative_scan'] LOOP
         kept := kept || jsonb_build_object(name, current_setting(name, true));
         PERFORM set_config(name, CASE name WHEN 'hnsw.ef_search' THEN least(1000, greatest(100, 2 * most))::text ELSE 'relaxed_order' END, true);
     END LOOP;
-    RETURN QUERY EXECUTE format($f$
-        SELECT row_number() OVER (ORDER BY f.distance, f.key::text), f.key, f.chunk, f.content, 1 - f.distance
+    statement := format($f$
+        SELECT pg_catalog.row_number() OVER (ORDER BY f.distance, f.key::pg_catalog.text), f.key, f.chunk, f.content,
+               1 OPERATOR(pg_catalog.-) f.distance
         FROM (SELECT %1$s AS key, %2$s AS chunk, %3$s AS content, (%4$s OPERATOR(%5$s.<=>) $1::%5$s.vector) AS distance
               FROM %6$s WHERE %4$s IS NOT NULL AND (%7$s
               ) ORDER BY (%4$s OPERATOR(%5$s.<=>) $1::%5$s.vector) %8$s LIMIT %9$s) f$f$,
         plan ->> 'key', plan ->> 'chunk', plan ->> 'words', plan ->> 'vector', plan ->> 'vectors', plan ->> 'source',
-        coalesce(filter, 'true'), CASE WHEN few THEN '+ 0' ELSE '' END, most) USING asked;
+        coalesce(filter, 'true'), CASE WHEN few THEN 'OPERATOR(pg_catalog.+) 0' ELSE '' END, most);
+    PERFORM set_config('search_path', path, true);
+    RETURN QUERY EXECUTE statement USING asked;
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     PERFORM set_config(k.name, k.value, true) FROM jsonb_each_text(kept) k (name, value) WHERE k.value IS NOT NULL;
 END
 $$;
 
 -- Rows in which a query's words are: all of them, as a web search has it; any of them where those are too few; similar
 -- ones where even that finds nothing, as for a misspelt word (where pg_trgm is installed).
-CREATE FUNCTION @extschema@._steadytext_search_by_keyword(plan jsonb, query text, filter text, most integer, enough integer)
-RETURNS TABLE (place bigint, key jsonb, chunk integer, content text)
-LANGUAGE plpgsql VOLATILE AS $$
+CREATE FUNCTION @extschema@._steadytext_search_by_keyword(
+    plan jsonb, query text, filter text, most integer, enough integer, path text
+) RETURNS TABLE (place bigint, key jsonb, chunk integer, content text)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     document constant text := format('pg_catalog.to_tsvector(%s, %s)', plan ->> 'language', plan ->> 'document');
@@ -143,51 +152,53 @@ BEGIN
                    plan ->> 'language') INTO every, either USING query;
     IF numnode(every) > 0 THEN
         RETURN QUERY SELECT f.* FROM @extschema@._steadytext_search_texts(
-            plan, filter, most, 0, document || ' @@ $1', format('ts_rank_cd(%s, $1)', document), every, NULL) f;
+            plan, filter, most, 0, document || ' OPERATOR(pg_catalog.@@) $1', format('pg_catalog.ts_rank_cd(%s, $1)', document), every, NULL, NULL, path) f;
         GET DIAGNOSTICS found = ROW_COUNT;
     END IF;
     IF found < enough AND numnode(either) > 1 THEN
         RETURN QUERY SELECT f.* FROM @extschema@._steadytext_search_texts(
-            plan, filter, most, found, format('%1$s @@ $1 AND NOT %1$s @@ $3', document), format('ts_rank_cd(%s, $1)', document),
-            either, NULL, every) f;
+            plan, filter, most, found, format('%1$s OPERATOR(pg_catalog.@@) $1 AND NOT %1$s OPERATOR(pg_catalog.@@) $3', document),
+            format('pg_catalog.ts_rank_cd(%s, $1)', document), either, NULL, every, path) f;
         GET DIAGNOSTICS more = ROW_COUNT;
     END IF;
     SELECT quote_ident(n.nspname) INTO trigrams FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
     WHERE e.extname = 'pg_trgm';
     IF found + more = 0 AND trigrams IS NOT NULL THEN
         RETURN QUERY SELECT f.* FROM @extschema@._steadytext_search_texts(
-            plan, filter, most, 0, format('%s.word_similarity($2, %s) >= 0.4', trigrams, plan ->> 'document'),
-            format('%s.word_similarity($2, %s)', trigrams, plan ->> 'document'), NULL, query) f;
+            plan, filter, most, 0, format('%s.word_similarity($2, %s) OPERATOR(pg_catalog.>=) 0.4', trigrams, plan ->> 'document'),
+            format('%s.word_similarity($2, %s)', trigrams, plan ->> 'document'), NULL, query, NULL, path) f;
     END IF;
 END
 $$;
 
 CREATE FUNCTION @extschema@._steadytext_search_texts(
     plan jsonb, filter text, most integer, behind bigint, condition text, rank text, wanted tsquery, words text,
-    unwanted tsquery DEFAULT NULL
+    unwanted tsquery, path text
 ) RETURNS TABLE (place bigint, key jsonb, chunk integer, content text)
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
-BEGIN
-    RETURN QUERY EXECUTE format($f$
-        SELECT %1$s + row_number() OVER (ORDER BY f.rank DESC, f.key::text), f.key, f.chunk, f.content
+DECLARE
+    statement constant text := format($f$
+        SELECT %1$s OPERATOR(pg_catalog.+) pg_catalog.row_number() OVER (ORDER BY f.rank DESC, f.key::pg_catalog.text),
+               f.key, f.chunk, f.content
         FROM (SELECT %2$s AS key, %3$s AS chunk, %4$s AS content, %5$s AS rank FROM %6$s
               WHERE %7$s AND %8$s IS NOT NULL AND (%9$s
               ) ORDER BY 4 DESC LIMIT %10$s) f$f$,
         behind, plan ->> 'key', plan ->> 'chunk', plan ->> 'words', rank, plan ->> 'source', condition, plan ->> 'vector',
-        coalesce(filter, 'true'), most) USING wanted, words, unwanted;
+        coalesce(filter, 'true'), most);
+BEGIN
+    PERFORM set_config('search_path', path, true);
+    RETURN QUERY EXECUTE statement USING wanted, words, unwanted;
 END
 $$;
 
--- SELECT * FROM steadytext_search('articles', 'how do trees drink', 5)
 -- Hybrid: both arms, joined by reciprocal rank fusion (Cormack, Clarke, Buettcher 2009, k = 60).
-CREATE FUNCTION @extschema@.steadytext_search(
-    relation regclass, query text, k integer DEFAULT 10, mode text DEFAULT 'hybrid', filter text DEFAULT NULL,
-    rerank boolean DEFAULT false, destination text DEFAULT NULL,
+CREATE FUNCTION @extschema@._steadytext_search(
+    relation regclass, query text, k integer, mode text, filter text, rerank boolean, destination text, path text,
     OUT key jsonb, OUT content text, OUT score double precision, OUT similarity double precision,
     OUT rank_vector integer, OUT rank_keyword integer, OUT chunk integer
 ) RETURNS SETOF record
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     plan jsonb;
@@ -197,9 +208,9 @@ BEGIN
     plan := (SELECT to_jsonb(p) FROM @extschema@._steadytext_search_plan($1, $7) p);
     RETURN QUERY
     WITH near AS (
-        SELECT v.* FROM @extschema@._steadytext_search_by_vector($1, plan, $2, $5, deep) v WHERE $4 <> 'keyword'
+        SELECT v.* FROM @extschema@._steadytext_search_by_vector($1, plan, $2, $5, deep, $8) v WHERE $4 <> 'keyword'
     ), worded AS (
-        SELECT w.* FROM @extschema@._steadytext_search_by_keyword(plan, $2, $5, deep, $3) w WHERE $4 <> 'vector'
+        SELECT w.* FROM @extschema@._steadytext_search_by_keyword(plan, $2, $5, deep, $3, $8) w WHERE $4 <> 'vector'
     ), fused AS (
         SELECT coalesce(n.key, w.key) AS key, coalesce(n.content, w.content) AS content,
                CASE $4 WHEN 'vector' THEN n.similarity
@@ -219,3 +230,16 @@ BEGIN
     ORDER BY 3 DESC, f.key::text, f.chunk LIMIT $3;
 END
 $$;
+
+-- SELECT * FROM steadytext_search('articles', 'how do trees drink', 5)
+CREATE FUNCTION @extschema@.steadytext_search(
+    relation regclass, query text, k integer DEFAULT 10, mode text DEFAULT 'hybrid', filter text DEFAULT NULL,
+    rerank boolean DEFAULT false, destination text DEFAULT NULL,
+    OUT key jsonb, OUT content text, OUT score double precision, OUT similarity double precision,
+    OUT rank_vector integer, OUT rank_keyword integer, OUT chunk integer
+) RETURNS SETOF record
+LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+    SELECT s.* FROM @extschema@._steadytext_search(
+        relation, query, k, mode, filter, rerank, destination, pg_catalog.current_setting('search_path')) s;
+END;

@@ -147,14 +147,12 @@ CREATE FUNCTION @extschema@.steadytext_search_layers(
     relations regclass[], query text, k integer DEFAULT 10, mode text DEFAULT 'hybrid',
     OUT relation regclass, OUT key jsonb, OUT content text, OUT score double precision, OUT similarity double precision, OUT rank bigint
 ) RETURNS SETOF record
-LANGUAGE plpgsql VOLATILE AS $$
-#variable_conflict use_column
-BEGIN
-    RETURN QUERY
+LANGUAGE sql VOLATILE
+BEGIN ATOMIC
     SELECT f.relation, f.key, f.content, (1.0 / (60 + f.place))::double precision, f.similarity, f.place
     FROM (SELECT t.relation, s.key, s.content, s.similarity,
-                 row_number() OVER (PARTITION BY t.relation ORDER BY s.score DESC, s.key::text) AS place
-          FROM unnest($1) t (relation), LATERAL @extschema@.steadytext_search(t.relation, $2, $3, $4, destination => 'embedding') s) f
-    ORDER BY 4 DESC, f.similarity DESC NULLS LAST, f.relation::text LIMIT $3;
-END
-$$;
+                 pg_catalog.row_number() OVER (PARTITION BY t.relation ORDER BY s.score DESC, s.key::text) AS place
+          FROM pg_catalog.unnest(relations) t (relation),
+               LATERAL @extschema@.steadytext_search(t.relation, query, k, mode, destination => 'embedding') s) f
+    ORDER BY 4 DESC, f.similarity DESC NULLS LAST, f.relation::text LIMIT k;
+END;

@@ -1,6 +1,6 @@
 """Random input into every function: only the documented errors, and nobody falls over.
 
-``FUZZ_EXAMPLES`` sets the inputs a function gets: 150 in the suite, 10,000 in ``make soak``.
+``FUZZ_EXAMPLES`` sets the inputs a function gets: 75 in the suite, 10,000 in ``make soak``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.support.daemon import DaemonProcess
 from tests.support.databases import Sessions
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "75"))
 
 DOCUMENTED = {
     "22004",

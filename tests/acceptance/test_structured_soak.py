@@ -22,7 +22,7 @@ from tests.support.models import provide_models, texts
 from tests.support.runtime import RuntimeDaemon
 from tests.support.structured import PATTERNS, SCHEMAS
 
-DOCUMENTS = int(os.environ.get("STRUCTURED_DOCUMENTS", "25"))
+DOCUMENTS = int(os.environ.get("STRUCTURED_DOCUMENTS", "15"))
 MAX_TOKENS = 250
 
 
