@@ -1,6 +1,6 @@
 """Many documents over many schemas, and many patterns: each answer valid, or a clear refusal.
 
-STRUCTURED_DOCUMENTS documents (25 unless told; `make soak` asks for 500) go round the sample schemas, and as many
+STRUCTURED_DOCUMENTS documents (15 unless told; `make soak` asks for 500) go round the sample schemas, and as many
 patterns are tried, at most all 200.
 """
 
