@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 import threading
 from pathlib import Path
-from typing import Any
 
 from pg_steadytext.engines.llama_context import LlamaContext
-from pg_steadytext.engines.llama_embedding import length_in
+from pg_steadytext.engines.llama_errors import pooling_error_of
 from pg_steadytext.engines.protocol import Ranking, Stop
-from pg_steadytext.errors import Cancelled, ModelFailed, TextTooLong
+from pg_steadytext.errors import Cancelled
 
 POOLING = "rank"
 
@@ -45,18 +44,9 @@ class CrossEncoder:
     def _score(self, query: str, document: str, place: int) -> float:
         answer = self._context.server.handle_rerank({"query": query, "documents": [document]})
         if "error" in answer:
-            raise self._error_of(answer["error"], place)
+            what = f"documents[{place + 1}] with its query"
+            raise pooling_error_of(self.name, self.context_length, answer["error"], what)
         return sigmoid(float(answer["results"][0]["relevance_score"]))
-
-    def _error_of(self, error: dict[str, Any], place: int) -> Exception:
-        tokens = length_in(error)
-        if tokens is not None:
-            return TextTooLong(
-                f"documents[{place + 1}] with its query has {tokens} tokens, but the context window of model "
-                f'"{self.name}" holds {self.context_length}',
-                hint="shorten the text, or use a model with a longer context",
-            )
-        return ModelFailed(f'model "{self.name}" failed: {error.get("message", error)}')
 
     def close(self) -> None:
         """Nothing to free: the context goes with the object."""

@@ -5,19 +5,15 @@ Each text is computed alone in a context with one slot, so that its vector does 
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pg_steadytext.engines.llama_context import LlamaContext
+from pg_steadytext.engines.llama_errors import pooling_error_of
 from pg_steadytext.engines.protocol import Vectors
-from pg_steadytext.errors import ModelFailed, TextTooLong
-
-_LENGTH = re.compile(r"\((\d+) tokens\) is too large")
 
 
 class LlamaEmbedder:
@@ -52,30 +48,10 @@ class LlamaEmbedder:
         with self._lock:
             answer = self._context.server.handle_embeddings({"input": text})
         if "error" in answer:
-            raise self._error_of(answer["error"])
+            raise pooling_error_of(self.name, self.context_length, answer["error"])
         vector = np.asarray(answer["data"][0]["embedding"], dtype=np.float64)[: self.dimensions]
         unit: Vectors = (vector / np.sqrt(np.square(vector).sum())).astype(np.float32)
         return unit
 
-    def _error_of(self, error: dict[str, Any]) -> Exception:
-        message = str(error.get("message", error))
-        tokens = length_in(error)
-        if tokens is not None:
-            return TextTooLong(
-                f"the text has {tokens} tokens, but the context window of model "
-                f'"{self.name}" holds {self.context_length}',
-                hint="shorten the text, or use a model with a longer context",
-            )
-        return ModelFailed(f'model "{self.name}" failed: {message}')
-
     def close(self) -> None:
         """Nothing to free: the context goes with the object."""
-
-
-def length_in(error: dict[str, Any]) -> int | None:
-    """The number of tokens of a text that was too long, if that is what llama.cpp complains of."""
-    stated = error.get("n_prompt_tokens")
-    if isinstance(stated, int):
-        return stated
-    told = _LENGTH.search(str(error.get("message", "")))
-    return int(told[1]) if told else None
