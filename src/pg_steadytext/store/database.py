@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import psycopg
 from psycopg import sql
@@ -45,6 +47,27 @@ def beside(table: str, pattern: str) -> str:
     """The name of something that belongs to a table: its last part put into the pattern's braces."""
     schema, dot, name = table.rpartition(".")
     return schema + dot + pattern.format(name)
+
+
+class Opened(ABC):
+    """Made ready on entering a block, closed on leaving it."""
+
+    @abstractmethod
+    async def initialize(self) -> None:
+        """Make what is not there yet."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close the connections."""
+
+    async def __aenter__(self) -> Self:
+        await self.initialize()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
 
 
 class Database:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from psycopg import sql
 
 from pg_steadytext.store import config as settings
-from pg_steadytext.store.database import quoted
+from pg_steadytext.store.database import Opened, quoted
 from pg_steadytext.store.knowledge import FactStore, LayerStore, StatementStore
 from pg_steadytext.store.pgai import EventDrivenPgaiStore, PgaiStore
 from pg_steadytext.store.records import ChunkData, SearchResult
 
 
-class MultiLayerPgaiStore:
+class MultiLayerPgaiStore(Opened):
     """Writes go to the first layer; the others follow, each by itself. Each can be searched and asked how far it is.
 
     With automatic embedding a worker makes the facts and statements, a moment after the commit; without, the call does.
@@ -41,15 +40,6 @@ class MultiLayerPgaiStore:
     @property
     def _made(self) -> list[LayerStore]:
         return [store for store in self.layers.values() if isinstance(store, LayerStore)]
-
-    async def __aenter__(self) -> Self:
-        await self.initialize()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def close(self) -> None:
         """Close the connections."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from psycopg import sql
 
 from pg_steadytext.errors import InvalidArgument, NotFound, SteadyTextError
 from pg_steadytext.store import config as settings
 from pg_steadytext.store import schema
-from pg_steadytext.store.database import Connection, Database
+from pg_steadytext.store.database import Connection, Database, Opened
 from pg_steadytext.store.records import ChunkData, SearchResult
 
 
@@ -21,7 +20,7 @@ class EmbeddingFailed(SteadyTextError):  # noqa: N818 (it says the case)
     """Rows of a synchronous insert could not be embedded; nothing of it was kept."""
 
 
-class PgaiStore:
+class PgaiStore(Opened):
     """A table of texts, each with the vector of its present text.
 
     `pgai_config["auto_embedding"]` says who embeds: a worker, a moment after the commit, or this call, before it
@@ -41,15 +40,6 @@ class PgaiStore:
         self.table_name = table_name or str(self._m0["messages"])
         self.pool = database or Database(settings.connection(self.config))
         self._is_shared = database is not None
-
-    async def __aenter__(self) -> Self:
-        await self.initialize()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def close(self) -> None:
         """Close the connections."""
