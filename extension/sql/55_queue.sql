@@ -106,6 +106,18 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
     WHERE worker_id = $1 AND sleeping IS DISTINCT FROM $2
 $$;
 
+-- Lock the worker's row until its claim is visible to whoever would take its lease away.
+CREATE FUNCTION @extschema@._steadytext_worker_keep(worker bigint) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM FROM @extschema@.steadytext_workers w WHERE w.worker_id = worker FOR KEY SHARE;
+    IF NOT FOUND THEN
+        PERFORM @extschema@._steadytext_raise('P0002', format('there is no worker %s', worker),
+            'Its lease expired and was taken away; it registers anew.');
+    END IF;
+END
+$$;
+
 -- Take up to `wanted` requests of a lane: highest priority first, within it the longest due; but up to `aged` of them
 -- from the lowest priorities that have waited longer than queue_max_wait_seconds, so that no flood starves them.
 -- `floors` (one moment for each priority, 1 to 10) lets a worker pass over what it has taken before: where a held
@@ -121,12 +133,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     picked tid[] := '{}'::tid[];
 BEGIN
-    -- the lock keeps the worker's row until the claim is visible to whoever would take its lease away
-    PERFORM FROM @extschema@.steadytext_workers w WHERE w.worker_id = worker FOR KEY SHARE;
-    IF NOT FOUND THEN
-        PERFORM @extschema@._steadytext_raise('P0002', format('there is no worker %s', worker),
-            'Its lease expired and was taken away; it registers anew.');
-    END IF;
+    PERFORM @extschema@._steadytext_worker_keep(worker);
     IF aged > 0 THEN
         picked := ARRAY(
             SELECT old.place FROM @extschema@._steadytext_settings s, generate_series(1, 10) p, LATERAL (

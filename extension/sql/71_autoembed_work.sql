@@ -128,11 +128,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     claimed bigint[];
 BEGIN
-    PERFORM FROM @extschema@.steadytext_workers w WHERE w.worker_id = worker FOR KEY SHARE;
-    IF NOT FOUND THEN
-        PERFORM @extschema@._steadytext_raise('P0002', format('there is no worker %s', worker),
-            'Its lease expired and was taken away; it registers anew.');
-    END IF;
+    PERFORM @extschema@._steadytext_worker_keep(worker);
     PERFORM @extschema@._steadytext_autoembed_drain(1000);
     claimed := @extschema@._steadytext_autoembed_pick(wanted);
     IF cardinality(claimed) = 0 AND @extschema@._steadytext_autoembed_backfill(NULL) > 0 THEN
