@@ -57,6 +57,7 @@ if templates is None:
         import json
         return json.dumps({"error": f"PostgreSQL's Python cannot import jinja2: {error}", "code": "58000",
                            "hint": "apt install python3-jinja2, or install Jinja2 for that Python."})
+@sandbox@
 @template@
     templates = GD["pg_steadytext 1.1.0 templates"] = Templates(plpy)
 return templates.answer(action, request)
