@@ -120,7 +120,7 @@ def test_an_idle_worker_does_not_wake_up(queue: Queue, start_worker: StartWorker
     before, cpu = switches(worker), cpu_seconds(worker)
     time.sleep(4)
     assert switches(worker) - before <= 20  # one tick of all its parts may fall into the time, nothing else
-    assert cpu_seconds(worker) - cpu <= 0.05
+    assert cpu_seconds(worker) - cpu <= 0.2
 
 
 def switches(worker: WorkerProcess) -> int:
