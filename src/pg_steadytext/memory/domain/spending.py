@@ -1,0 +1,38 @@
+"""What a call of a model may cost, and what stands between a caller and the model."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, TypeVar
+from uuid import UUID
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Tokens read and written by one call: what it may take at most, or what it took."""
+
+    read: int
+    written: int = 0
+
+
+class UnaffordableError(Exception):
+    """The call was not made: a budget is spent, or the breaker is open; `retry_at` is when it may be again."""
+
+    def __init__(self, reason: str, retry_at: datetime) -> None:
+        super().__init__(f"{reason}, until {retry_at.isoformat()}")
+        self.reason = reason
+        self.retry_at = retry_at
+
+
+class Guard(Protocol):
+    """Reserves a call's price, makes the call while the breaker lets it, and settles what it cost."""
+
+    async def call(
+        self, purpose: str, model: str, user_id: UUID, most: Tokens, work: Callable[[], Awaitable[tuple[T, Tokens]]]
+    ) -> T:
+        """Return what ``work`` returns; raises ``UnaffordableError`` without having called it, or what it raises."""
+        ...
