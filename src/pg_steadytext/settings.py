@@ -24,6 +24,7 @@ DEFAULT_TIMEOUT_MS = 300_000
 DEFAULT_PG_PORT = 54321
 DEFAULT_DATABASE = "steadytext"
 DEFAULT_PG_USER = "postgres"
+DEFAULT_MEMORY_PORT = 8765
 
 HOME_POINTER = "steadytext-home"
 """A file in the virtual environment's root that names the home its commands work on."""
@@ -31,7 +32,10 @@ HOME_POINTER = "steadytext-home"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every path and address the processes of one installation share."""
+    """Every path and address the processes of one installation share.
+
+    `memory_port` is None where the home has no memory service; `memory_user` is the role that it logs in as.
+    """
 
     home: Path
     model_dir: Path
@@ -45,6 +49,8 @@ class Settings:
     pg_port: int
     pg_database: str
     pg_user: str
+    memory_port: int | None = None
+    memory_user: str | None = None
 
     @classmethod
     def load(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -57,6 +63,7 @@ class Settings:
         path = home / "settings.toml"
         written = _read(path)
         daemon, postgres = _table(written, "daemon", path), _table(written, "postgres", path)
+        memory = _table(written, "memory", path)
         run_dir = Path(_text(daemon.get("run_dir"), str(home / "run")))
         return cls(
             home=home,
@@ -71,6 +78,8 @@ class Settings:
             pg_port=_port("PGPORT", env, postgres.get("port"), DEFAULT_PG_PORT),
             pg_database=env.get("PGDATABASE") or _text(postgres.get("database"), DEFAULT_DATABASE),
             pg_user=env.get("PGUSER") or _text(postgres.get("user"), DEFAULT_PG_USER),
+            memory_port=_port("STEADYTEXT_MEMORY_PORT", env, memory["port"], DEFAULT_MEMORY_PORT) if memory else None,
+            memory_user=_text(memory.get("user"), "") or None,
         )
 
     @property

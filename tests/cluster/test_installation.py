@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from pg_steadytext.cluster import ports
@@ -59,7 +60,9 @@ class Person:
 def free_ports() -> tuple[str, ...]:
     """Options for ``up`` that keep it off everybody else's ports."""
     first = ports.choose(())
-    return "--port", str(first), "--daemon-port", str(ports.choose((), taken={first}))
+    second = ports.choose((), taken={first})
+    third = ports.choose((), taken={first, second})
+    return "--port", str(first), "--daemon-port", str(second), "--memory-port", str(third)
 
 
 def link_or_copy(source: str, target: str) -> None:
@@ -116,7 +119,7 @@ def test_libpqs_variables_do_not_lead_it_to_another_server(person: Person) -> No
 
 def test_status_names_every_process(person: Person) -> None:
     services = person.sees()
-    assert set(services) == {"postgresql", "supervisor", "daemon", "worker"}
+    assert set(services) == {"postgresql", "supervisor", "daemon", "worker", "memory"}
     assert all(part["state"] == "running" and part["pid"] for part in services.values())
 
 
@@ -137,6 +140,7 @@ def test_doctor_is_content(person: Person) -> None:
         "extension version",
         "model all-minilm-l6-v2",
         "supervisor",
+        "memory service",
     ):
         assert subject in done.stdout
 
@@ -182,15 +186,32 @@ def test_doctor_names_a_daemon_port_that_the_database_has_wrong(person: Person) 
     assert f"WRONG daemon_port: the database says 9, the daemon listens on {right}" in done.stdout
 
 
-def test_a_killed_daemon_and_worker_are_back_within_a_second(person: Person) -> None:
+def test_killed_services_are_back_within_a_second(person: Person) -> None:
+    names = ("daemon", "worker", "memory")
     before = person.sees()
     began = time.monotonic()
-    for name in ("daemon", "worker"):
+    for name in names:
         os.kill(int(str(before[name]["pid"])), signal.SIGKILL)
-    while any(person.sees()[name]["pid"] in (None, before[name]["pid"]) for name in ("daemon", "worker")):
+    while any(person.sees()[name]["pid"] in (None, before[name]["pid"]) for name in names):
         assert time.monotonic() - began < 5
-    restarted = {name: person.sees()[name]["restarts"] for name in ("daemon", "worker")}
-    assert restarted == {"daemon": 1, "worker": 1}
+    restarted = {name: person.sees()[name]["restarts"] for name in names}
+    assert restarted == dict.fromkeys(names, 1)
+
+
+def test_the_memory_service_keeps_what_is_saved_and_is_no_superuser(person: Person) -> None:
+    environment = person.succeeds("env")
+    url = next(line.split("=")[1] for line in environment.splitlines() if "STEADYTEXT_MEMORY_URL" in line)
+    person.succeeds("memory", "user", "add", "ada@example.org")
+    key = person.succeeds("memory", "key", "create", "ada@example.org").strip()
+    saved = httpx2.post(f"{url}/v1/memories", headers={"X-API-Key": key}, json={"body": "kept"}, timeout=30)
+    assert saved.status_code == 201, saved.text
+    query = (
+        "SELECT string_agg(DISTINCT usename || ' ' || usesuper, ',') FROM pg_stat_activity"
+        " JOIN pg_user USING (usesysid, usename) WHERE application_name = 'pg_steadytext memory'"
+    )
+    script = f'{environment}\npsql -qAtc "{query}"'
+    seen = subprocess.run(["sh", "-c", script], check=True, capture_output=True, text=True).stdout.strip()
+    assert seen == "steadytext_memory false"
 
 
 def test_the_worker_writes_the_daemons_heartbeat(person: Person) -> None:

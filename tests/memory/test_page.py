@@ -15,7 +15,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "memory.md"
 
 
 def test_the_pages_examples_run(server: MemoryServer, new_person: NewPerson, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MEMORY_URL", server.url)
+    monkeypatch.setenv("STEADYTEXT_MEMORY_URL", server.url)
     monkeypatch.setenv("MEMORY_KEY", new_person(plan="pro").key)
     examples = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert len(examples) == 6

@@ -14,7 +14,7 @@ from pg_steadytext.cluster.installation import Installation
 
 @speaks_plainly
 def doctor() -> None:
-    """Check packages, server, extension, supervisor, daemon, models and disk; exit status 1 when something is wrong."""
+    """Check packages, server, extension, services, models and disk; exit status 1 when something is wrong."""
     here = Installation.load()
     checks: dict[str, Check] = {
         "packages": partial(doctor_runtime.packages, here),
@@ -24,6 +24,7 @@ def doctor() -> None:
         "models": partial(doctor_runtime.models, here),
         "supervisor": partial(doctor_runtime.supervisor, here),
         "daemon": partial(doctor_runtime.daemon, here),
+        "memory service": partial(doctor_runtime.memory, here),
     }
     findings = list(carry_out(checks))
     for finding in findings:

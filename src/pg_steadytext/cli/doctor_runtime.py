@@ -1,4 +1,4 @@
-"""The doctor's look beside PostgreSQL: Python packages, disk, models, supervisor, daemon."""
+"""The doctor's look beside PostgreSQL: Python packages, disk, models, supervisor, daemon, memory service."""
 
 from __future__ import annotations
 
@@ -99,6 +99,27 @@ def daemon(here: Installation) -> Iterator[Finding]:
         "daemon",
         f"version {version} answers on {address}" + (f", but this is version {__version__}" if other else ""),
         "make down, then make up, starts the daemon of this version." if other else None,
+    )
+
+
+def memory(here: Installation) -> Iterator[Finding]:
+    """Does the memory service answer, if this installation has one, and is it of this version?"""
+    import httpx2
+
+    if here.settings.memory_port is None:
+        return
+    try:
+        told = httpx2.get(f"{here.memory_url}/healthz", timeout=5).raise_for_status().json()
+        version = told["version"]
+    except (httpx2.HTTPError, ValueError, KeyError, TypeError) as error:
+        remedy = f"{here.home.log / 'memory.log'} says why; another port: pg-steadytext up --memory-port N"
+        yield Finding("memory service", f"{here.memory_url} does not answer as it should: {error}", remedy)
+        return
+    other = version != __version__
+    yield Finding(
+        "memory service",
+        f"version {version} answers at {here.memory_url}" + (f", but this is version {__version__}" if other else ""),
+        "make down, then make up, starts the service of this version." if other else None,
     )
 
 

@@ -58,8 +58,10 @@ def _services(here: Installation) -> dict[str, dict[str, Any]]:
     try:
         services: dict[str, dict[str, Any]] = control.ask(here.home.supervisor_socket, "status")["services"]
     except DaemonUnavailable:
-        return parts | {name: {"state": "stopped"} for name in launch.service_commands()}
+        return parts | {name: {"state": "stopped"} for name in launch.service_commands(here.settings)}
     services["daemon"]["where"] = _daemon(here)
+    if "memory" in services:
+        services["memory"]["where"] = f"{here.memory_url}, documentation at /docs"
     return parts | services
 
 

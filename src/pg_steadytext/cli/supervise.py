@@ -1,4 +1,4 @@
-"""``pg-steadytext supervise``: keep the daemon and the worker running, in the foreground."""
+"""``pg-steadytext supervise``: keep the daemon, the worker and the memory service running, in the foreground."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pg_steadytext.settings import Settings
 
 @speaks_plainly
 def supervise() -> None:
-    """Run the daemon and the worker, and start them again whenever they end; SIGTERM stops all three."""
+    """Run the home's services, and start them again whenever they end; SIGTERM stops them all."""
     settings = Settings.load()
     account = Account.service()
     home = Home.at(settings.home)
@@ -27,4 +27,4 @@ def supervise() -> None:
     logging.basicConfig(
         level=logging.INFO, handlers=[handler], format="%(asctime)s %(levelname)s [%(process)d] %(message)s"
     )
-    Supervisor(home, launch.service_commands(), launch.environment(home, os.environ)).run()
+    Supervisor(home, launch.service_commands(settings), launch.environment(home, os.environ)).run()

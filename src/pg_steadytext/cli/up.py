@@ -16,6 +16,7 @@ from pg_steadytext.daemon.client import DaemonClient
 from pg_steadytext.errors import DaemonUnavailable, SteadyTextError
 
 DAEMON_SECONDS = 120.0
+MEMORY_SECONDS = 60.0
 POLL_SECONDS = 0.1
 MOVE_DAEMON = "pg-steadytext up --daemon-port {}"
 OTHER_BUILD = "DROP EXTENSION pg_steadytext CASCADE and make up make it anew, without what it held."
@@ -26,12 +27,14 @@ SEARCH_SHOWN = "SELECT body FROM steadytext_demo.notes ORDER BY embedding <=> st
 def up(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="PostgreSQL's port.")] = None,
     daemon_port: Annotated[int | None, typer.Option(min=1, max=65535, help="The daemon's port.")] = None,
+    memory_port: Annotated[int | None, typer.Option(min=1, max=65535, help="The memory service's port.")] = None,
     show: Annotated[bool, typer.Option("--demo/--no-demo", help="Show an answer and a search.")] = True,
 ) -> None:
-    """Start PostgreSQL, the daemon and the worker, and show them working; what already runs is left as it is."""
-    here = Installation.prepare(pg_port=port, daemon_port=daemon_port)
+    """Start PostgreSQL and the services, and show them working; what already runs is left as it is."""
+    here = Installation.prepare(pg_port=port, daemon_port=daemon_port, memory_port=memory_port)
     with step(f"PostgreSQL {here.cluster.binaries.major} on port {here.cluster.port}"):
-        here.cluster.start()
+        if not here.cluster.start():
+            here.cluster.reload()
     with step(f"database {here.database} with extension pg_steadytext"):
         here.ensure_database()
         version = here.ensure_extension()
@@ -40,23 +43,29 @@ def up(
         console.print(
             f"  note: the database was made from another build of version {version}; {OTHER_BUILD}", soft_wrap=True
         )
+    if here.settings.memory_port is not None:
+        with step("the memory service's schema"):
+            _bring_memory_up(here)
     with step(f"supervisor, daemon on port {here.settings.daemon_port}, worker"):
         launch.start(here.home, here.account)
         if _wait_for_daemon(here) != __version__:
-            for service in launch.service_commands():
+            for service in launch.service_commands(here.settings):
                 control.ask(here.home.supervisor_socket, "restart", service)
             _wait_for_daemon(here)
         here.sync_models()
+    if here.settings.memory_port is not None:
+        with step(f"memory service at {here.memory_url}"):
+            _wait_for_memory(here)
     if show:
         _show(here)
-    _say_how_to_connect()
+    _say_how_to_connect(here)
 
 
 @speaks_plainly
 def down() -> None:
-    """Stop the worker, the daemon, the supervisor and PostgreSQL."""
+    """Stop the services, the supervisor and PostgreSQL."""
     here = Installation.load()
-    with step("supervisor, daemon, worker"):
+    with step("supervisor and its services"):
         supervised = launch.stop(here.home)
     with step("PostgreSQL"):
         served = here.cluster.stop()
@@ -108,6 +117,35 @@ def _times(shown: demo.Shown) -> str:
     return f"  by the model {shown.cold * 1000:,.1f} ms, from the cache {shown.cached * 1000:,.2f} ms"
 
 
-def _say_how_to_connect() -> None:
+def _bring_memory_up(here: Installation) -> None:
+    from pg_steadytext.memory.storage.migrate import migrate
+
+    with here.cluster.connect(here.database) as connection:
+        migrate(connection)
+    here.ensure_memory_login()
+
+
+def _wait_for_memory(here: Installation) -> None:
+    import httpx2
+
+    give_up = time.monotonic() + MEMORY_SECONDS
+    while True:
+        try:
+            httpx2.get(f"{here.memory_url}/healthz", timeout=2).raise_for_status()
+        except httpx2.HTTPError as error:
+            problem = error
+        else:
+            return
+        if time.monotonic() >= give_up:
+            raise DaemonUnavailable(
+                f"the memory service did not answer within {MEMORY_SECONDS:.0f} s: {problem}",
+                hint=f"Its log is {here.home.log / 'memory.log'}; another port: pg-steadytext up --memory-port N",
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def _say_how_to_connect(here: Installation) -> None:
     command = f"{launch.script()} env"
     console.print("\nConnect:", f'  eval "$({command})" && psql', sep="\n", markup=False, soft_wrap=True)
+    if here.settings.memory_port is not None:
+        console.print(f"  {here.memory_url}/docs", markup=False, soft_wrap=True)

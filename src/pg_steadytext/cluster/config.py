@@ -8,11 +8,14 @@ from pg_steadytext.cluster.account import Account
 from pg_steadytext.cluster.home import Home
 
 OWN_FILE = "pg_steadytext.conf"
+MEMORY_LOGIN = "steadytext_memory"
 
 ACCESS_RULES = """\
-# The superuser comes in through the socket as the account that runs the server, or as root; everybody else by password.
+# The superuser and the memory service come in through the socket as the account that runs the server, or as root;
+# everybody else by password.
 local   all             postgres                        peer map=house
 local   replication     postgres                        peer map=house
+local   all             steadytext_memory               peer map=house
 local   all             all                             scram-sha-256
 host    all             all             127.0.0.1/32    scram-sha-256
 host    replication     all             127.0.0.1/32    scram-sha-256
@@ -53,7 +56,9 @@ def write(home: Home, account: Account, port: int, *, durable: bool, further: Ma
     files = {
         OWN_FILE: f"# Written by `pg-steadytext up`. Your own settings: postgresql.conf, below the include.\n{own}",
         "pg_hba.conf": ACCESS_RULES,
-        "pg_ident.conf": "".join(f"house {name} postgres\n" for name in sorted({"root", account.name})),
+        "pg_ident.conf": "".join(
+            f"house {name} {role}\n" for name in sorted({"root", account.name}) for role in ("postgres", MEMORY_LOGIN)
+        ),
     }
     for name, text in files.items():
         path = home.data / name

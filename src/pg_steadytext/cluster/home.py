@@ -78,13 +78,23 @@ class Home:
         for folder, mode in ((self.root, 0o755), (self.log, 0o750), (self.models, 0o755), (self.run, 0o700)):
             _ensure_folder(folder, mode, account)
 
-    def remember(self, *, pg_port: int, daemon_port: int, metrics_port: int) -> None:
-        """Write the ports, and where the sockets are, to the settings file."""
+    def remember(
+        self,
+        *,
+        pg_port: int,
+        daemon_port: int,
+        metrics_port: int,
+        memory_port: int | None = None,
+        memory_user: str = "",
+    ) -> None:
+        """Write the ports, where the sockets are, and who the memory service logs in as to the settings file."""
         text = (
             "# Written by `pg-steadytext up`.\n\n"
             f"[postgres]\nport = {pg_port}\nhost = {json.dumps(str(self.run))}\n\n"
             f"[daemon]\nport = {daemon_port}\nmetrics_port = {metrics_port}\nrun_dir = {json.dumps(str(self.run))}\n"
         )
+        if memory_port is not None:
+            text += f"\n[memory]\nport = {memory_port}\nuser = {json.dumps(memory_user)}\n"
         if not self.settings_file.exists() or self.settings_file.read_text(encoding="utf-8") != text:
             replacement = self.settings_file.with_suffix(".new")
             replacement.write_text(text, encoding="utf-8")

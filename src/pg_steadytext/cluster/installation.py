@@ -6,12 +6,13 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from psycopg import sql
 
 from pg_steadytext import statements
-from pg_steadytext.cluster import binaries, launch, ports
+from pg_steadytext.cluster import binaries, config, launch, ports
 from pg_steadytext.cluster.account import Account
 from pg_steadytext.cluster.home import Home
 from pg_steadytext.cluster.postgres import PrivateCluster
@@ -19,6 +20,7 @@ from pg_steadytext.errors import DaemonUnavailable, ModelFailed
 from pg_steadytext.settings import (
     DEFAULT_DAEMON_PORT,
     DEFAULT_DATABASE,
+    DEFAULT_MEMORY_PORT,
     DEFAULT_PG_PORT,
     Settings,
     own_environment,
@@ -45,19 +47,24 @@ class Installation:
         return cls(home, account, settings, PrivateCluster(home, account, binaries.choose(home.data), settings.pg_port))
 
     @classmethod
-    def prepare(cls, *, pg_port: int | None = None, daemon_port: int | None = None) -> Installation:
+    def prepare(
+        cls, *, pg_port: int | None = None, daemon_port: int | None = None, memory_port: int | None = None
+    ) -> Installation:
         """Create the home if needed and settle its ports: those asked for, those it has, else free ones.
+
+        The home gets a memory service when what that needs is installed.
 
         Raises ``DaemonUnavailable`` when a port that was asked for, or that the home has, is taken by somebody else.
         """
         found = cls.load()
         found.home.create(found.account)
-        chosen = _settle_ports(found, pg_port, daemon_port)
+        chosen = _settle_ports(found, pg_port, daemon_port, memory_port)
         if found.cluster.pid() is not None and chosen["pg_port"] != found.cluster.port:
             found.cluster.stop()
-        if daemon_port not in (None, found.settings.daemon_port):
+        served = (found.settings.daemon_port, found.settings.memory_port)
+        if served != (chosen["daemon_port"], chosen.get("memory_port")):
             launch.stop(found.home)
-        found.home.remember(**chosen)
+        found.home.remember(**chosen, memory_user=config.MEMORY_LOGIN)
         return cls.load()
 
     @property
@@ -113,6 +120,13 @@ class Installation:
             for key, value in wanted.items():
                 connection.execute(SQL["set_config"], {"key": key, "value": value})
 
+    def ensure_memory_login(self) -> None:
+        """Have the role that the memory service logs in as, which may only what the service may."""
+        with self.cluster.connect(self.database) as connection:
+            row = connection.execute(SQL["role_exists"], {"name": config.MEMORY_LOGIN}).fetchone()
+            if row is not None and not row[0]:
+                connection.execute(SQL["create_memory_login"])
+
     def sync_models(self) -> None:
         """Have the database ask the daemon for its models."""
         with self.cluster.connect(self.database) as connection:
@@ -125,21 +139,29 @@ class Installation:
             "STEADYTEXT_HOME": str(self.home.root),
             "STEADYTEXT_DAEMON_HOST": self.settings.daemon_host,
             "STEADYTEXT_DAEMON_PORT": str(self.settings.daemon_port),
+            **({"STEADYTEXT_MEMORY_URL": self.memory_url} if self.settings.memory_port is not None else {}),
         }
 
+    @property
+    def memory_url(self) -> str:
+        """Where the memory service answers."""
+        return f"http://127.0.0.1:{self.settings.memory_port}"
 
-def _settle_ports(found: Installation, pg_port: int | None, daemon_port: int | None) -> dict[str, int]:
+
+def _settle_ports(
+    found: Installation, pg_port: int | None, daemon_port: int | None, memory_port: int | None
+) -> dict[str, int]:
     settled = found.home.settings_file.exists()
     server_runs = found.cluster.pid() is not None
     supervised = launch.pid(found.home) is not None
     has = found.settings
     taken: set[int] = set()
 
-    def settle(asked: int | None, has: int, default: int, option: str, ours: bool) -> int:
-        if asked is None and not settled:
+    def settle(asked: int | None, has: int | None, default: int, option: str, ours: bool) -> int:
+        if asked is None and (has is None or not settled):
             port = ports.choose(_near(default), taken)
         else:
-            port = has if asked is None else asked
+            port = asked if asked is not None else has or default
             if not (ours and port == has) and not ports.is_free(port):
                 raise DaemonUnavailable(
                     f"port {port} is taken by another process",
@@ -151,11 +173,16 @@ def _settle_ports(found: Installation, pg_port: int | None, daemon_port: int | N
     asked_by_environment = os.environ.get("STEADYTEXT_DAEMON_PORT")
     if daemon_port is None and asked_by_environment and not settled:
         daemon_port = has.daemon_port
-    return {
+    chosen = {
         "pg_port": settle(pg_port, has.pg_port, DEFAULT_PG_PORT, "--port", server_runs),
         "daemon_port": settle(daemon_port, has.daemon_port, DEFAULT_DAEMON_PORT, "--daemon-port", supervised),
         "metrics_port": has.metrics_port if supervised and settled else ports.choose(_near(has.metrics_port), taken),
     }
+    if find_spec("uvicorn") is not None:
+        chosen["memory_port"] = settle(memory_port, has.memory_port, DEFAULT_MEMORY_PORT, "--memory-port", supervised)
+    elif memory_port is not None:
+        raise ModelFailed("the memory service is not installed", hint="pip install 'pg-steadytext[memory]'")
+    return chosen
 
 
 def _near(port: int) -> range:

@@ -13,7 +13,7 @@ from pg_steadytext.cluster import control
 from pg_steadytext.cluster.account import Account
 from pg_steadytext.cluster.home import Home
 from pg_steadytext.errors import DaemonUnavailable, ModelFailed
-from pg_steadytext.settings import own_environment
+from pg_steadytext.settings import Settings, own_environment
 
 START_SECONDS = 20.0
 STOP_SECONDS = 30.0
@@ -31,9 +31,12 @@ def script() -> str:
     return str(path) if path.is_file() else "pg-steadytext"
 
 
-def service_commands() -> dict[str, list[str]]:
-    """Return what a supervisor runs: the daemon and the worker."""
-    return {"daemon": command("daemon", "run"), "worker": command("worker")}
+def service_commands(settings: Settings) -> dict[str, list[str]]:
+    """Return what a supervisor runs: the daemon, the worker, and the memory service where the home has one."""
+    commands = {"daemon": command("daemon", "run"), "worker": command("worker")}
+    if settings.memory_port is not None:
+        commands["memory"] = command("memory", "serve")
+    return commands
 
 
 def environment(home: Home, env: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 from pg_steadytext.errors import InvalidArgument
-from pg_steadytext.settings import Settings
+from pg_steadytext.settings import DEFAULT_MEMORY_PORT, Settings
 
 DEFAULT_HOST = "127.0.0.1"
-DEFAULT_PORT = 8765
 PREFIX = "STEADYTEXT_MEMORY_"
 
 
@@ -25,7 +24,7 @@ class MemorySettings:
 
     public: Settings = field(repr=False)
     host: str = DEFAULT_HOST
-    port: int = DEFAULT_PORT
+    port: int = DEFAULT_MEMORY_PORT
     workers: int = 1
     connections: int = 10
     wait_seconds: int = 10
@@ -44,10 +43,14 @@ class MemorySettings:
         """
         env = os.environ if env is None else env
         chosen = host or env.get(PREFIX + "HOST") or DEFAULT_HOST
+        public = Settings.load(env)
+        if public.memory_user and not env.get("PGUSER"):
+            public = replace(public, pg_user=public.memory_user)
+        settled = public.memory_port or DEFAULT_MEMORY_PORT
         return cls(
-            public=Settings.load(env),
+            public=public,
             host=chosen,
-            port=port if port is not None else _whole(env, "PORT", DEFAULT_PORT, most=65535),
+            port=port if port is not None else _whole(env, "PORT", settled, most=65535),
             workers=workers or _whole(env, "WORKERS", 1, most=64),
             connections=_whole(env, "CONNECTIONS", 10, most=1000),
             wait_seconds=_whole(env, "WAIT_SECONDS", 10, most=600),

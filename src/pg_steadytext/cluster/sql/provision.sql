@@ -15,3 +15,9 @@ SELECT steadytext_config_set(%(key)s, %(value)s) WHERE steadytext_config_get(%(k
 
 -- name: sync_models
 SELECT steadytext_models_sync();
+
+-- name: role_exists
+SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = %(name)s) AS there;
+
+-- name: create_memory_login
+CREATE ROLE steadytext_memory LOGIN IN ROLE memory_service;

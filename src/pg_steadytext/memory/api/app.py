@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 
 from pg_steadytext import __version__
+from pg_steadytext.heartbeat import heartbeat
 from pg_steadytext.memory.api import failures
 from pg_steadytext.memory.api.callers import COOKIE, CSRF_HEADER
 from pg_steadytext.memory.api.gate import Gate
@@ -40,7 +41,8 @@ def create(settings: MemorySettings, *, sql: Mapping[str, bytes] | None = None) 
         await service.database.open()
         cleaner = asyncio.create_task(clean_hourly(service.database))
         try:
-            yield
+            async with heartbeat():
+                yield
         finally:
             cleaner.cancel()
             with suppress(asyncio.CancelledError):
