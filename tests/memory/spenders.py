@@ -15,7 +15,7 @@ import psycopg
 
 from pg_steadytext.cluster.postgres import PrivateCluster
 from pg_steadytext.memory import accounts
-from pg_steadytext.memory.domain.spending import Tokens
+from pg_steadytext.memory.domain.spending import Tokens, UnaffordableError
 from pg_steadytext.memory.jobs.guard import BudgetGuard
 from pg_steadytext.memory.settings import MemorySettings
 from pg_steadytext.memory.spending import make_guard
@@ -98,13 +98,32 @@ async def hold(guard: BudgetGuard, user: UUID) -> None:
     await guard.call("search", MODEL, user, Tokens(10), work)
 
 
+async def probe(guard: BudgetGuard, user: UUID) -> None:
+    """Call four times at once when told to, and say which were let through; what got through takes its time."""
+
+    async def work() -> tuple[str, Tokens]:
+        await asyncio.sleep(3)
+        return "called", Tokens(1)
+
+    await guard.breakers.rules(MODEL)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    await asyncio.to_thread(sys.stdin.readline)
+    calls = [guard.call("search", MODEL, user, Tokens(1), work) for _ in range(4)]
+    for said in await asyncio.gather(*calls, return_exceptions=True):
+        sys.stdout.write(f"{'refused' if isinstance(said, UnaffordableError) else said}\n")
+
+
 async def main(words: list[str]) -> None:
     """Act as a process."""
     settings = MemorySettings.load()
-    database = Database(settings.public, 2, 60)
+    database = Database(settings.public, 4, 60)
     await database.open()
-    acts: dict[str, Callable[..., Awaitable[Any]]] = {"hold": hold}
-    await acts[words[0]](make_guard(settings, database), UUID(words[2]))
+    acts: dict[str, Callable[..., Awaitable[Any]]] = {"hold": hold, "probe": probe}
+    guard = make_guard(settings, database)
+    await acts[words[0]](guard, UUID(words[2]))
+    await guard.breakers.close()
+    await database.close()
 
 
 if __name__ == "__main__":

@@ -144,7 +144,8 @@ def close(breaker: Breaker) -> Breaker:
 
 def hold_open(breaker: Breaker, reason: str) -> Breaker:
     """Open a breaker by hand, until it is closed by hand."""
-    return _opened(breaker, reason, None)
+    is_held = breaker.state is State.OPEN and breaker.retry_at is None and breaker.reason == reason
+    return breaker if is_held else _opened(breaker, reason, None)
 
 
 def _opened(breaker: Breaker, reason: str, retry_at: datetime | None) -> Breaker:

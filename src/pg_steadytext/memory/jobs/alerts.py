@@ -1,7 +1,7 @@
 """Sends alerts: to the log, to a Slack webhook, by e-mail.
 
-A delivery is claimed in its row before it is sent and marked after it. So each goes out once, except when a process dies
-between the two: another sends it again a minute later, an e-mail with the same Message-ID.
+A delivery is claimed in its row before it is sent and marked after it. So each goes out once, except when a process
+dies between the two: another sends it again a minute later, an e-mail with the same Message-ID.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class SlackChannel:
         try:
             async with httpx2.AsyncClient(timeout=SEND_SECONDS) as client:
                 answer = await client.post(self._url, json={"text": alert.text})
-        except httpx2.HTTPError as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise CannotSendError(f"the webhook cannot be reached: {type(error).__name__}") from None
         if answer.status_code != 200:
             raise CannotSendError(f"the webhook answered {answer.status_code}: {answer.text[:200]}")
@@ -91,7 +91,7 @@ class EmailChannel:
         """Send one message to all addresses."""
         try:
             await asyncio.to_thread(self._send, self._message(alert))
-        except (smtplib.SMTPException, OSError) as error:
+        except (smtplib.SMTPException, OSError, UnicodeError) as error:
             raise CannotSendError(f"the mail server did not take it: {error}") from None
 
     def _message(self, alert: Alert) -> EmailMessage:

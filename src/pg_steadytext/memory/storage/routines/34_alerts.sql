@@ -47,6 +47,7 @@ BEGIN
     SELECT a.id, c FROM memory.ai_alerts a, unnest(p_channels) c
     WHERE a.sent_at IS NULL
       AND NOT EXISTS (SELECT FROM memory.ai_alert_deliveries d WHERE d.alert_id = a.id AND d.channel = c)
+    ORDER BY a.id, c  -- so that two senders never wait for each other
     ON CONFLICT DO NOTHING;
     UPDATE memory.ai_alert_deliveries d SET next_at = now() + p_lease, attempts = d.attempts + 1
     FROM memory.ai_alerts a
