@@ -179,6 +179,32 @@ def test_an_alert_is_raised_once_by_fifty_at_once(cluster: PrivateCluster, quiet
         assert Counter(threads.map(one, range(50))) == {True: 1, False: 49}
 
 
+def test_a_delivery_that_is_tried_again_is_claimed_by_one_of_thirty(
+    cluster: PrivateCluster, quiet: psycopg.Connection
+) -> None:
+    for number in range(5):
+        quiet.execute("SELECT memory.raise_alert(%s, 'breaker', '{}')", (f"alert {number}",))
+    quiet.execute("SELECT memory.claim_alert(ARRAY['log'], '1 minute')")
+    ready = threading.Barrier(30)
+
+    def one(_: int) -> list[int]:
+        got = []
+        with cluster.connect(DATABASE) as connection:
+            for _ in range(5):
+                if ready.wait(30) == 0:
+                    quiet.execute("UPDATE memory.ai_alert_deliveries SET next_at = now()")
+                ready.wait(30)
+                row = connection.execute("SELECT id FROM memory.claim_alert(ARRAY['log'], '1 minute')").fetchone()
+                got += [row[0]] if row and row[0] is not None else []
+                ready.wait(30)
+        return got
+
+    with ThreadPoolExecutor(30) as threads:
+        claimed = Counter(number for got in threads.map(one, range(30)) for number in got)
+    assert set(claimed.values()) == {5}
+    assert len(claimed) == 5
+
+
 def test_each_alert_goes_out_once_by_each_channel_whoever_sends(
     cluster: PrivateCluster, quiet: psycopg.Connection, mail: tuple[str, Mailbox], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -26,6 +28,7 @@ from tests.support.databases import create_database, drop_database
 from tests.support.runtime import wait_until
 
 DATABASE = "memory_spending"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "memory_spending.md"
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +252,29 @@ def test_the_services_role_reaches_no_money_but_by_its_functions(
         assert login.execute("SELECT count(*) FROM memory.ai_alerts").fetchone() == (0,)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             login.execute("SELECT memory.settle(gen_random_uuid(), 0, 0, 'ok', 0)")
+
+
+def test_the_pages_examples_run(
+    bench: tuple[MemoryServer, psycopg.Connection], cluster: PrivateCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user, admin = make_person(*bench), make_person(*bench, is_admin=True, scopes=("memories:read", "admin"))
+    given = {
+        "MEMORY_URL": bench[0].url,
+        "MEMORY_KEY": user.key,
+        "MEMORY_ADMIN_KEY": admin.key,
+        "MEMORY_USER": str(user.id),
+    }
+    for name, value in {**given, **cluster.client_environment(DATABASE)}.items():
+        monkeypatch.setenv(name, value)
+    examples = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert len(examples) == 4
+    names: dict[str, Any] = {}
+    for example in examples:
+        exec(compile(example, str(PAGE), "exec"), names)
+    for client in ("user", "admin"):
+        names[client].close()
+    for person in (user, admin):
+        person.api.close()
 
 
 def test_a_guard_works_as_the_services_login_role(
