@@ -287,6 +287,7 @@ def test_an_alert_says_what_happened() -> None:
         Alert(3, "budget", {**detail, "user_id": "u-1"}, at).title
         == "80 % of the user u-1's budget of the day is spent"
     )
+    assert Alert(3, "budget", {"odd": 1}, at).text.startswith("budget: {'odd': 1}.")
     assert dollars(5) == "$0.000005"
     assert [pause_after(n) for n in (1, 2, 3, 10, 99)] == [5, 10, 20, 2560, 3600]
 

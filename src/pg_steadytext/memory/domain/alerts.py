@@ -25,19 +25,20 @@ class Alert:
     def title(self) -> str:
         """One line that says what happened."""
         detail = self.detail
-        if self.kind == "budget":
+        if self.kind == "budget" and "percent" in detail:
             whose = f"user {detail['user_id']}'s" if detail.get("user_id") else "global"
             return f"{detail['percent']} % of the {whose} budget of the {detail['period']} is spent"
-        if self.kind == "breaker":
-            return f"The circuit breaker of {detail['name']} is {str(detail['to']).replace('_', '-')}"
-        return self.kind
+        if self.kind == "breaker" and "to" in detail:
+            return f"The circuit breaker of {detail.get('name')} is {str(detail['to']).replace('_', '-')}"
+        # Whatever else somebody raises is told as it is: an alert that cannot be worded would hold up all others.
+        return f"{self.kind}: {dict(detail)}"
 
     @property
     def text(self) -> str:
         """What there is to know."""
         detail = self.detail
         lines = [f"{self.title}."]
-        if self.kind == "budget":
+        if self.kind == "budget" and "spent_micros" in detail:
             lines.append(
                 f"{dollars(detail['spent_micros'])} of {dollars(detail['limit_micros'])} since {detail['starts_at']}."
             )
