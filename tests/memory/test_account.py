@@ -38,6 +38,10 @@ def fill(person: Person, superuser: psycopg.Connection) -> None:
         "VALUES (gen_random_uuid(), %s, 'm', 'tags', 7)",
         (person.id,),
     )
+    superuser.execute(
+        "SELECT memory.raise_alert('budget:' || %s::text, 'budget', jsonb_build_object('user_id', %s::text), %s)",
+        (person.id, person.id, person.id),
+    )
 
 
 def owned_rows(person: Person, superuser: psycopg.Connection) -> dict[str, int]:
@@ -76,6 +80,8 @@ def test_erasure_leaves_no_row_and_no_name(new_person: NewPerson, superuser: psy
     assert person.api.delete("/v1/me", params={"confirm": person.email}).status_code == 204
 
     assert set(owned_rows(person, superuser).values()) == {0}
+    told = superuser.execute("SELECT count(*) FROM memory.ai_alerts WHERE detail::text LIKE %s", (f"%{person.id}%",))
+    assert told.fetchone() == (0,)
     assert superuser.execute("SELECT 1 FROM memory.users WHERE id = %s", (person.id,)).fetchone() is None
     assert person.api.get("/v1/me").status_code == 401
     after = superuser.execute(spent).fetchone()

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
+from typing import TypedDict
+from urllib.parse import urlsplit
 
 from pg_steadytext.errors import InvalidArgument
 from pg_steadytext.settings import DEFAULT_MEMORY_PORT, Settings
@@ -19,7 +21,8 @@ class MemorySettings:
     """Where the service listens, how large a request may be, and who may register.
 
     `public` are the installation's settings, `workers` the processes that share the port, `connections` what each of
-    them opens to PostgreSQL, and `wait_seconds` how long a request waits for one of those.
+    them opens to PostgreSQL, and `wait_seconds` how long a request waits for one of those. `call_seconds` is how long a
+    model may work on one call; alerts go to the log, and to the Slack webhook and by e-mail where those are set.
     """
 
     public: Settings = field(repr=False)
@@ -33,6 +36,12 @@ class MemorySettings:
     session_hours: int = 24 * 14
     max_request_bytes: int = 1_000_000
     max_import_bytes: int = 32_000_000
+    call_seconds: int = 120
+    redis_url: str | None = field(default=None, repr=False)
+    slack_webhook: str | None = field(default=None, repr=False)
+    smtp_url: str | None = field(default=None, repr=False)
+    alert_from: str | None = None
+    alert_to: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, env: Mapping[str, str] | None = None, *, host: str | None = None, port: int | None = None,
@@ -59,6 +68,10 @@ class MemorySettings:
             session_hours=_whole(env, "SESSION_HOURS", 24 * 14, most=24 * 365),
             max_request_bytes=_whole(env, "MAX_REQUEST_BYTES", 1_000_000),
             max_import_bytes=_whole(env, "MAX_IMPORT_BYTES", 32_000_000),
+            call_seconds=_whole(env, "CALL_SECONDS", 120, most=3600),
+            redis_url=_url(env, "REDIS_URL", "redis", "rediss", "unix"),
+            slack_webhook=_url(env, "SLACK_WEBHOOK", "http", "https"),
+            **_mail(env),
         )
 
 
@@ -68,6 +81,37 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+class _Mail(TypedDict):
+    smtp_url: str | None
+    alert_from: str | None
+    alert_to: tuple[str, ...]
+
+
+def _mail(env: Mapping[str, str]) -> _Mail:
+    url = _url(env, "SMTP_URL", "smtp", "smtps")
+    sender = env.get(PREFIX + "ALERT_FROM") or None
+    to = tuple(address.strip() for address in (env.get(PREFIX + "ALERT_TO") or "").split(",") if address.strip())
+    if url and not (sender and to):
+        raise InvalidArgument(
+            f"{PREFIX}SMTP_URL needs {PREFIX}ALERT_FROM and {PREFIX}ALERT_TO",
+            hint="Addresses of ALERT_TO have commas between them.",
+        )
+    return {"smtp_url": url, "alert_from": sender, "alert_to": to}
+
+
+def _url(env: Mapping[str, str], name: str, *schemes: str) -> str | None:
+    given = env.get(PREFIX + name)
+    if not given:
+        return None
+    parts = urlsplit(given)
+    if parts.scheme not in schemes or not (parts.hostname or parts.path):
+        # What was given may hold a password, and stays out of the message.
+        raise InvalidArgument(
+            f"{PREFIX}{name} must be a URL that begins with {' or '.join(s + '://' for s in schemes)}"
+        )
+    return given
 
 
 def _whole(env: Mapping[str, str], name: str, default: int, *, most: int = 2**31 - 1) -> int:

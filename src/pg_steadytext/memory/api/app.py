@@ -17,8 +17,11 @@ from pg_steadytext.memory.api.gate import Gate
 from pg_steadytext.memory.api.models import ProblemDocument
 from pg_steadytext.memory.api.routes import ROUTERS, health
 from pg_steadytext.memory.api.service import Service
+from pg_steadytext.memory.jobs.alerts import channels_of
 from pg_steadytext.memory.jobs.cleanup import clean_hourly
+from pg_steadytext.memory.jobs.upkeep import keep_up_each_minute, send_alerts
 from pg_steadytext.memory.settings import MemorySettings
+from pg_steadytext.memory.spending import make_guard
 from pg_steadytext.memory.storage.database import Database
 
 PUBLIC = ("/healthz", "/v1/auth/register", "/v1/auth/login")
@@ -34,20 +37,27 @@ SCHEMES = {
 
 def create(settings: MemorySettings, *, sql: Mapping[str, bytes] | None = None) -> FastAPI:
     """Make the application; ``sql`` replaces the statements, by name."""
-    service = Service(settings, Database(settings.public, settings.connections, settings.wait_seconds, sql))
+    database = Database(settings.public, settings.connections, settings.wait_seconds, sql)
+    service = Service(settings, database, make_guard(settings, database))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await service.database.open()
-        cleaner = asyncio.create_task(clean_hourly(service.database))
+        await database.open()
+        beside = [
+            asyncio.create_task(clean_hourly(database)),
+            asyncio.create_task(keep_up_each_minute(database)),
+            asyncio.create_task(send_alerts(database, channels_of(settings))),
+        ]
         try:
             async with heartbeat():
                 yield
         finally:
-            cleaner.cancel()
-            with suppress(asyncio.CancelledError):
-                await cleaner
-            await service.database.close()
+            for task in beside:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            await service.guard.breakers.close()
+            await database.close()
 
     app = FastAPI(
         title="Memory Connector", version=__version__, lifespan=lifespan, docs_url="/docs", redoc_url=None,

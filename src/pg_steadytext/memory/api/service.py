@@ -1,4 +1,4 @@
-"""What every endpoint has at hand: settings, connections, ids and tokens."""
+"""What every endpoint has at hand: settings, connections, the guard before models, ids and tokens."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from uuid import UUID
 from fastapi import Depends, Request
 
 from pg_steadytext.memory.domain import ids, tokens
+from pg_steadytext.memory.jobs.guard import BudgetGuard
 from pg_steadytext.memory.settings import MemorySettings
 from pg_steadytext.memory.storage.database import Database
 
@@ -21,6 +22,7 @@ class Service:
 
     settings: MemorySettings
     database: Database
+    guard: BudgetGuard
 
     def new_id(self) -> UUID:
         """Make an id that sorts after the earlier ones."""

@@ -28,6 +28,25 @@ class UnaffordableError(Exception):
         self.retry_at = retry_at
 
 
+class UnpricedModelError(LookupError):
+    """The call was not made: nobody knows what the model costs."""
+
+
+class UnknownUserError(LookupError):
+    """The call was not made: there is no such user, or no longer."""
+
+
+class CallFailedError(Exception):
+    """A call failed that is known to have used so many tokens: none, when it never reached the model.
+
+    Any other exception leaves open what was used, and the whole reservation counts as spent.
+    """
+
+    def __init__(self, reason: str, used: Tokens) -> None:
+        super().__init__(reason)
+        self.used = used
+
+
 class Guard(Protocol):
     """Reserves a call's price, makes the call while the breaker lets it, and settles what it cost."""
 
