@@ -9,6 +9,9 @@ from typing import Annotated
 import typer
 
 from pg_steadytext.cli.console import speaks_plainly
+from pg_steadytext.memory.jobs import pending
+from pg_steadytext.memory.jobs.embedding import MemoryEmbedding
+from pg_steadytext.memory.unguarded import Unguarded
 from pg_steadytext.queue.options import GRACE_SECONDS, LEASE_SECONDS, WorkerOptions, connector
 from pg_steadytext.queue.worker import serve
 from pg_steadytext.settings import Settings
@@ -38,7 +41,7 @@ def worker(
         name=name,
         grace_seconds=grace,
         lease_seconds=lease,
-        guests={LANE: AutoembedLane},
-        more=[Layers(connector(settings))],
+        guests={LANE: AutoembedLane, pending.LANE: pending.PendingLane},
+        more=[Layers(connector(settings)), MemoryEmbedding(connector(settings), Unguarded())],
     )
     asyncio.run(serve(settings, options))

@@ -20,7 +20,8 @@ class MemorySettings:
     """Where the service listens, how large a request may be, and who may register.
 
     `public` are the installation's settings, `workers` the processes that share the port, `connections` what each of
-    them opens to PostgreSQL, and `wait_seconds` how long a request waits for one of those.
+    them opens to PostgreSQL, `wait_seconds` how long a request waits for one of those, and `search_deadline_ms`
+    how long a search waits for the model before it goes by words alone.
     """
 
     public: Settings = field(repr=False)
@@ -34,6 +35,7 @@ class MemorySettings:
     session_hours: int = 24 * 14
     max_request_bytes: int = 1_000_000
     max_import_bytes: int = 32_000_000
+    search_deadline_ms: int = 300
 
     @classmethod
     def load(cls, env: Mapping[str, str] | None = None, *, host: str | None = None, port: int | None = None,
@@ -56,6 +58,7 @@ class MemorySettings:
             session_hours=_whole(env, "SESSION_HOURS", 24 * 14, most=24 * 365),
             max_request_bytes=_whole(env, "MAX_REQUEST_BYTES", 1_000_000),
             max_import_bytes=_whole(env, "MAX_IMPORT_BYTES", 32_000_000),
+            search_deadline_ms=_whole(env, "SEARCH_DEADLINE_MS", 300, most=60_000),
         )
 
 

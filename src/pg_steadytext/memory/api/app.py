@@ -16,9 +16,12 @@ from pg_steadytext.memory.api.gate import Gate
 from pg_steadytext.memory.api.models import ProblemDocument
 from pg_steadytext.memory.api.routes import ROUTERS, health
 from pg_steadytext.memory.api.service import Service
+from pg_steadytext.memory.domain.spending import Guard
 from pg_steadytext.memory.jobs.cleanup import clean_hourly
+from pg_steadytext.memory.meaning import Meaning
 from pg_steadytext.memory.settings import MemorySettings
 from pg_steadytext.memory.storage.database import Database
+from pg_steadytext.memory.unguarded import Unguarded
 
 PUBLIC = ("/healthz", "/v1/auth/register", "/v1/auth/login")
 SCHEMES = {
@@ -31,13 +34,18 @@ SCHEMES = {
 }  # fmt: skip
 
 
-def create(settings: MemorySettings, *, sql: Mapping[str, bytes] | None = None) -> FastAPI:
-    """Make the application; ``sql`` replaces the statements, by name."""
-    service = Service(settings, Database(settings.public, settings.connections, settings.wait_seconds, sql))
+def create(settings: MemorySettings, *, sql: Mapping[str, bytes] | None = None, guard: Guard | None = None) -> FastAPI:
+    """Make the application; ``sql`` replaces the statements, by name, and ``guard`` stands before the models."""
+    service = Service(
+        settings,
+        Database(settings.public, settings.connections, settings.wait_seconds, sql),
+        Meaning(settings.public.daemon_endpoint, guard or Unguarded(), settings.search_deadline_ms),
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await service.database.open()
+        service.meaning.open()
         cleaner = asyncio.create_task(clean_hourly(service.database))
         try:
             yield
@@ -45,6 +53,7 @@ def create(settings: MemorySettings, *, sql: Mapping[str, bytes] | None = None) 
             cleaner.cancel()
             with suppress(asyncio.CancelledError):
                 await cleaner
+            service.meaning.close()
             await service.database.close()
 
     app = FastAPI(

@@ -11,6 +11,7 @@ from uuid import UUID
 from fastapi import Depends, Request
 
 from pg_steadytext.memory.domain import ids, tokens
+from pg_steadytext.memory.meaning import Meaning
 from pg_steadytext.memory.settings import MemorySettings
 from pg_steadytext.memory.storage.database import Database
 
@@ -21,6 +22,7 @@ class Service:
 
     settings: MemorySettings
     database: Database
+    meaning: Meaning
 
     def new_id(self) -> UUID:
         """Make an id that sorts after the earlier ones."""
