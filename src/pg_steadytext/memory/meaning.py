@@ -19,7 +19,8 @@ class Meaning:
     """Turns queries into vectors. `open` it in the event loop that uses it."""
 
     def __init__(self, address: str, guard: Guard, deadline_ms: int) -> None:
-        self._daemon = AsyncDaemonClient(address, timeout_ms=deadline_ms, connect_ms=deadline_ms)
+        # Sooner than the deadline, so that one who is not there is told from one who is slow.
+        self._daemon = AsyncDaemonClient(address, timeout_ms=deadline_ms, connect_ms=max(1, deadline_ms * 2 // 3))
         self._guard = guard
         self._deadline_ms = deadline_ms
         self._kept: OrderedDict[str, str] = OrderedDict()

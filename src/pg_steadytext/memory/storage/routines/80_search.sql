@@ -72,11 +72,13 @@ END;
 CREATE OR REPLACE FUNCTION memory.highlight(p_text text, p_words tsquery) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_text text := left(translate(p_text, E'\x02\x03', ''), 50000);
+    -- Angle brackets go by in disguise: what looks like a tag would be left out of the passage.
+    v_text text := left(translate(p_text, E'<>\x02\x03\x04\x05', E'\x04\x05'), 50000);
 BEGIN
     v_text := ts_headline('english', v_text, coalesce(p_words, ''::tsquery),
                           E'StartSel=\x02, StopSel=\x03, MaxFragments=2, MaxWords=30, MinWords=10');
-    v_text := replace(replace(replace(replace(replace(v_text, '&', '&amp;'), '<', '&lt;'), '>', '&gt;'), '"', '&quot;'), '''', '&#39;');
+    v_text := replace(replace(replace(v_text, '&', '&amp;'), '"', '&quot;'), '''', '&#39;');
+    v_text := replace(replace(v_text, E'\x04', '&lt;'), E'\x05', '&gt;');
     RETURN replace(replace(v_text, E'\x02', '<mark>'), E'\x03', '</mark>');
 END
 $$;

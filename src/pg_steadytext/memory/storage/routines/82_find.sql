@@ -23,16 +23,18 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_every tsquery := websearch_to_tsquery('english', p_query);
     v_either tsquery := replace(plainto_tsquery('english', p_query)::text, ' & ', ' | ')::tsquery;
+    -- Who quotes or excludes words means them.
+    v_is_loose boolean := p_query !~ '(^|\s)-\S|"';
 BEGIN
     shown := v_either;
     ids := '{}';
     IF numnode(v_every) > 0 THEN
         ids := ARRAY(SELECT memory.nominate(v_every, NULL, p_filter, p_most));
     END IF;
-    IF cardinality(ids) < p_enough AND numnode(v_either) > 1 AND p_query !~ '(^|\s)-|"' THEN
+    IF cardinality(ids) < p_enough AND numnode(v_either) > 1 AND v_is_loose THEN
         ids := ids || ARRAY(SELECT memory.nominate(v_either, v_every, p_filter, p_most - cardinality(ids)));
     END IF;
-    IF cardinality(ids) = 0 THEN
+    IF cardinality(ids) = 0 AND v_is_loose THEN
         shown := memory.corrected(p_query);
         IF shown IS NOT NULL THEN
             ids := ARRAY(SELECT memory.nominate(shown, NULL, p_filter, p_most));
