@@ -109,7 +109,7 @@ def fill_randomly(superuser: psycopg.Connection, user: UUID, memories: int, pref
     superuser.execute(
         "INSERT INTO memory.embeddings (user_id, memory_id, digest, model, embedding) "
         "SELECT m.user_id, m.id, sha256(m.body::bytea), 'random', "
-        "(SELECT array_agg(random() - 0.5 + 0 * length(m.body)) FROM generate_series(1, 384))::vector "
+        "(SELECT array_agg(random() - 0.5 + 0 * g * length(m.body)) FROM generate_series(1, 384) g)::vector "
         "FROM memory.memories m WHERE m.user_id = %s AND m.embedding_status = 'done' ",
         (user,),
     )

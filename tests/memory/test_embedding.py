@@ -26,7 +26,9 @@ from tests.support.daemon import DaemonProcess
 
 
 def embedded(finding: Finding, person: Person) -> int:
-    row = finding.superuser.execute("SELECT count(*) FROM memory.embeddings WHERE user_id = %s", (person.id,)).fetchone()
+    row = finding.superuser.execute(
+        "SELECT count(*) FROM memory.embeddings WHERE user_id = %s", (person.id,)
+    ).fetchone()
     assert row is not None
     return int(row[0])
 

@@ -37,7 +37,8 @@ BEGIN
     END LOOP;
 END
 $$;
-CREATE INDEX embeddings_by_meaning ON memory.embeddings USING hnsw (embedding vector_cosine_ops);
+CREATE INDEX embeddings_by_meaning ON memory.embeddings USING hnsw (embedding vector_cosine_ops)
+    WITH (m = 24, ef_construction = 128);
 
 ALTER TABLE memory.embeddings ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY own ON memory.embeddings TO memory_app USING (user_id = memory.me()) WITH CHECK (user_id = memory.me());

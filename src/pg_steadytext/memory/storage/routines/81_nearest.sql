@@ -52,7 +52,7 @@ CREATE OR REPLACE FUNCTION memory.nearest_by_index(p_vector text, p_filter jsonb
 RETURNS TABLE (id uuid, similarity double precision)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 SET jit = off SET enable_sort = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off
-SET hnsw.ef_search = 400 SET hnsw.iterative_scan = strict_order SET hnsw.max_scan_tuples = 100000 AS $$
+SET hnsw.ef_search = 1000 SET hnsw.iterative_scan = strict_order SET hnsw.max_scan_tuples = 100000 AS $$
 BEGIN
     RETURN QUERY EXECUTE format(
         'SELECT e.memory_id, 1 - (e.embedding OPERATOR(%1$s.<=>) $2::%1$s.vector) FROM %2$s '
@@ -61,7 +61,7 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE FUNCTION memory.nearest(p_vector text, p_filter jsonb, p_most integer, p_few integer DEFAULT 2000)
+CREATE OR REPLACE FUNCTION memory.nearest(p_vector text, p_filter jsonb, p_most integer, p_few integer DEFAULT 5000)
 RETURNS TABLE (ids uuid[], similarities double precision[])
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
