@@ -1,9 +1,9 @@
 """A hybrid search over HTTP beside what it cannot do without: embedding the query, and the bare SQL of both arms.
 
-MEMORIES of 200 users, whose vectors are random. The peer asks the daemon for the query's vector over a connection of its
-own, and runs one statement for each arm, without accounts, limits, row-level security, fusion or JSON. Every query is new,
-so that neither side finds a vector that was asked for before. Percentiles of latency, one request after the other.
-Connects through the PG* environment as a superuser, and works in a database of its own. ``memory_search.py 100000``.
+Memories of 200 users, whose vectors are random. The peer asks the daemon for the query's vector over a connection of
+its own, and runs one statement for each arm, without accounts, limits, row-level security, fusion or JSON. Every query
+is new, so that neither side finds a vector that was asked for before. Percentiles of latency, one request after the
+other. Connects through the PG* environment as a superuser, and works in a database of its own. ``memory_search.py 100000``.
 """
 
 from __future__ import annotations

@@ -102,7 +102,8 @@ def fill_randomly(superuser: psycopg.Connection, user: UUID, memories: int, pref
     superuser.execute(
         "INSERT INTO memory.memories (user_id, id, body, tags, content_hash, bytes, change_seq, enrichment_status, "
         "embedding_status) SELECT %(user)s, gen_random_uuid(), %(prefix)s || ' ' || n, "
-        "CASE WHEN n %% 10 = 0 THEN '{tenth}'::text[] ELSE '{}' END, sha256((%(prefix)s || n)::bytea), 1, n, 'none', 'done' "
+        "CASE WHEN n %% 10 = 0 THEN '{tenth}'::text[] ELSE '{}' END, sha256((%(prefix)s || n)::bytea), 1, n, "
+        "'none', 'done' "
         "FROM generate_series(1, %(memories)s) n",
         {"user": user, "memories": memories, "prefix": prefix},
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -171,7 +171,7 @@ def job(person: Person, memory: str) -> Job:
 
 
 @pytest.fixture
-def handle(finding: Finding, daemon: DaemonProcess) -> Iterator[Callable[..., list[Any]]]:
+def handle(finding: Finding, daemon: DaemonProcess) -> Callable[..., list[Any]]:
     """Run the handler on some jobs."""
 
     def run(jobs: list[Job], guard: Any, meanwhile: Callable[[], None] | None = None) -> list[Any]:
@@ -202,7 +202,7 @@ def handle(finding: Finding, daemon: DaemonProcess) -> Iterator[Callable[..., li
 
         return asyncio.run(work())
 
-    yield run
+    return run
 
 
 def test_what_cannot_be_afforded_is_paused_and_tried_again_at_its_time(

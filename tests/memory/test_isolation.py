@@ -142,7 +142,8 @@ def _holds_nothing_of(owner: Person, other: Person) -> bool:
         for path in (
             "/v1/memories", "/v1/memories?trash=true", "/v1/memories/export", "/v1/memories/export?format=markdown",
             "/v1/me", "/v1/me/export", "/v1/keys", "/v1/agents", "/v1/sessions", "/v1/usage",
-            "/v1/memories/search?q=secret&mode=keyword", "/v1/memories/search?q=trash", f"/v1/memories/{_id_of(other)}/similar",
+            "/v1/memories/search?q=secret&mode=keyword", "/v1/memories/search?q=trash",
+            f"/v1/memories/{_id_of(other)}/similar",
         )
     ]  # fmt: skip
     assert "my own" in pages[0]

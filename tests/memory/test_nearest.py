@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -19,7 +18,7 @@ PARTITIONED = (
 
 
 @pytest.fixture(scope="module")
-def crowd(finding: Finding) -> Iterator[dict[str, Person]]:
+def crowd(finding: Finding) -> dict[str, Person]:
     """One user with 50 memories and one with 10,000, whose vectors are random."""
     superuser = finding.superuser
     people = {"small": finding.person(), "large": finding.person()}
@@ -32,7 +31,7 @@ def crowd(finding: Finding) -> Iterator[dict[str, Person]]:
     superuser.execute(made[0].replace(" ON ONLY ", " ON ").encode())
     superuser.execute("ANALYZE memory.memories")
     superuser.execute("ANALYZE memory.embeddings")
-    yield people
+    return people
 
 
 def ask(superuser: psycopg.Connection, person: Person, query: str, *values: object) -> list[Any]:
