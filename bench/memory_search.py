@@ -3,7 +3,8 @@
 Memories of 200 users, whose vectors are random. The peer asks the daemon for the query's vector over a connection of
 its own, and runs one statement for each arm, without accounts, limits, row-level security, fusion or JSON. Every query
 is new, so that neither side finds a vector that was asked for before. Percentiles of latency, one request after the
-other. Connects through the PG* environment as a superuser, and works in a database of its own. ``memory_search.py 100000``.
+other. Connects through the PG* environment as a superuser, and works in a database of its own.
+``memory_search.py 100000`` says how many memories.
 """
 
 from __future__ import annotations

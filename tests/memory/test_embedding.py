@@ -176,8 +176,14 @@ def handle(finding: Finding, daemon: DaemonProcess) -> Callable[..., list[Any]]:
 
     def run(jobs: list[Job], guard: Any, meanwhile: Callable[[], None] | None = None) -> list[Any]:
         async def connect() -> psycopg.AsyncConnection:
+            info = finding.superuser.info
             return await psycopg.AsyncConnection.connect(
-                **finding.cluster.connect(finding.name).info.get_parameters(), autocommit=True
+                host=info.host,
+                port=info.port,
+                dbname=info.dbname,
+                user=info.user,
+                password=info.password,
+                autocommit=True,
             )
 
         async def work() -> list[Any]:
