@@ -9,7 +9,10 @@ import pytest
 
 from pg_steadytext.cluster.postgres import PrivateCluster
 from pg_steadytext.memory.storage.migrate import migrate
+from tests.memory.finding import Finding
 from tests.memory.server import Api, MemoryServer, Person, make_person
+from tests.queue.workers import WorkerProcess
+from tests.support.daemon import DaemonProcess
 from tests.support.databases import create_database, drop_database
 
 NewPerson = Callable[..., Person]
@@ -65,3 +68,18 @@ def person(new_person: NewPerson) -> Person:
 def api(person: Person) -> Api:
     """That user's client."""
     return person.api
+
+
+@pytest.fixture(scope="module")
+def finding(cluster: PrivateCluster, template_database: str, daemon_ports: tuple[int, int]) -> Iterator[Finding]:
+    """The service beside the extension; its daemon and workers are the tests' business."""
+    found = Finding(cluster, template_database, daemon_ports[0])
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def worker(finding: Finding, daemon: DaemonProcess) -> Iterator[WorkerProcess]:
+    """A worker on that database."""
+    yield finding.start_worker()
+    finding.stop_workers()

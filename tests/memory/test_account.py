@@ -28,6 +28,11 @@ def fill(person: Person, superuser: psycopg.Connection) -> None:
         "SELECT memory.open_session(gen_random_uuid(), %s, sha256(random()::text::bytea), sha256('c'), '1 day')",
         (person.id,),
     )
+    superuser.execute(
+        "INSERT INTO memory.embeddings SELECT user_id, id, sha256('one'), 'm', array_fill(1, '{384}')::vector "
+        "FROM memory.memories WHERE user_id = %s AND body = 'one'",
+        (person.id,),
+    )
     superuser.execute("INSERT INTO memory.usage_rates VALUES (%s, 'searches', 1, now())", (person.id,))
     superuser.execute(
         "INSERT INTO memory.ai_budget_windows (scope, period, user_id, starts_at) VALUES ('user', 'day', %s, now())",

@@ -14,7 +14,7 @@ from pg_steadytext.memory.storage.migrate import migrate
 from tests.memory.server import MemoryServer, Person, make_person
 from tests.support.databases import create_database, drop_database
 
-OWNER = re.compile(r"\b(?:\w+\.)?user_id = (?:%\(user\)s|v_me|memory\.me\(\)|m\.user_id|v_it\.user_id|p_user)")
+OWNER = re.compile(r"\b(?:\w+\.)?user_id = (?:%\(user\)s|\$1|v_me|memory\.me\(\)|m\.user_id|v_it\.user_id|p_user)")
 USERS = re.compile(r"WHERE u\.id = %\(user\)s")
 
 
@@ -83,10 +83,12 @@ def test_every_endpoint_answers_404_for_anothers_object(bench: tuple[MemoryServe
     owner.api.put(f"/v1/memories/{target}/links/{second}", json={})
     agent = owner.api.post("/v1/agents", json={"name": "spy"}).json()["id"]
     session = owner.api.post("/v1/sessions", json={"name": "talk"}).json()["id"]
+    _embed(connection, target, second)
     key = owner.api.get("/v1/keys").json()["items"][0]["id"]
     trashed = owner.save("in the trash")["id"]
     owner.api.delete(f"/v1/memories/{trashed}")
     own = other.save("my own")["id"]
+    _embed(connection, own)
 
     memory = f"/v1/memories/{target}"
     anywhere = {"If-Match": "*"}
@@ -106,6 +108,7 @@ def test_every_endpoint_answers_404_for_anothers_object(bench: tuple[MemoryServe
         other.api.put(f"{memory}/attachments/a", json={"text": "stolen"}),
         other.api.delete(f"{memory}/attachments/a"),
         other.api.delete(f"/v1/keys/{key}"),
+        other.api.get(f"{memory}/similar"),
     ]
     assert [answer.status_code for answer in matrix] == [404] * len(matrix)
     for field, value in (("agent_id", agent), ("session_id", session)):
@@ -121,16 +124,47 @@ def test_every_endpoint_answers_404_for_anothers_object(bench: tuple[MemoryServe
     assert owner.api.get("/v1/me").status_code == 200
 
 
+def _embed(connection: psycopg.Connection, *memories: str) -> None:
+    connection.execute(
+        "INSERT INTO memory.embeddings SELECT user_id, id, sha256('one'), 'm', array_fill(1, '{384}')::vector "
+        "FROM memory.memories WHERE id = ANY (%s::uuid[])",
+        (list(memories),),
+    )
+
+
+def _id_of(person: Person) -> str:
+    return str(person.api.get("/v1/memories").json()["items"][0]["id"])
+
+
 def _holds_nothing_of(owner: Person, other: Person) -> bool:
     pages = [
         other.api.get(path).text
         for path in (
             "/v1/memories", "/v1/memories?trash=true", "/v1/memories/export", "/v1/memories/export?format=markdown",
             "/v1/me", "/v1/me/export", "/v1/keys", "/v1/agents", "/v1/sessions", "/v1/usage",
+            "/v1/memories/search?q=secret&mode=keyword", "/v1/memories/search?q=trash",
+            f"/v1/memories/{_id_of(other)}/similar",
         )
     ]  # fmt: skip
     assert "my own" in pages[0]
     return not any(word in page for page in pages for word in ("secret", "in the trash", "spy", "talk", str(owner.id)))
+
+
+def test_no_vector_of_anothers_is_near(bench: tuple[MemoryServer, psycopg.Connection]) -> None:
+    server, connection = bench
+    owner, other = make_person(server, connection), make_person(server, connection)
+    _embed(connection, owner.save("the owner's secret")["id"])
+    own = other.save("my own")["id"]
+    _embed(connection, own)
+    vector = "[" + ",".join("1" * 384) + "]"
+    for routine in ("nearest_exact", "nearest_by_index"):
+        with connection.transaction():
+            connection.execute("SELECT set_config('memory.user_id', %s, true)", (str(other.id),))
+            connection.execute("SET LOCAL ROLE memory_app")
+            rows = connection.execute(
+                f"SELECT id::text FROM memory.{routine}(%s, '{{}}', 10)".encode(), (vector,)
+            ).fetchall()
+        assert rows == [(own,)], routine
 
 
 def test_erasing_oneself_erases_nobody_else(bench: tuple[MemoryServer, psycopg.Connection]) -> None:

@@ -1,4 +1,4 @@
-"""What docs/memory.md shows works."""
+"""What the pages show works."""
 
 from __future__ import annotations
 
@@ -9,17 +9,31 @@ from typing import Any
 import pytest
 
 from tests.memory.conftest import NewPerson
+from tests.memory.finding import Finding
 from tests.memory.server import MemoryServer
+from tests.queue.workers import WorkerProcess
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "memory.md"
+PAGES = Path(__file__).resolve().parents[2] / "docs"
+
+
+def run_examples(page: str, count: int) -> None:
+    """Run a page's examples one after the other."""
+    text = (PAGES / page).read_text(encoding="utf-8")
+    examples = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert len(examples) == count
+    names: dict[str, Any] = {}
+    for example in examples:
+        exec(compile(example, page, "exec"), names)
+    names["api"].close()
 
 
 def test_the_pages_examples_run(server: MemoryServer, new_person: NewPerson, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEADYTEXT_MEMORY_URL", server.url)
     monkeypatch.setenv("MEMORY_KEY", new_person(plan="pro").key)
-    examples = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    assert len(examples) == 6
-    names: dict[str, Any] = {}
-    for example in examples:
-        exec(compile(example, str(PAGE), "exec"), names)
-    names["api"].close()
+    run_examples("memory.md", 6)
+
+
+def test_the_examples_of_search_run(finding: Finding, worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMORY_URL", finding.server.url)
+    monkeypatch.setenv("MEMORY_KEY", finding.person().key)
+    run_examples("memory_search.md", 4)

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
 from pg_steadytext.cli.console import speaks_plainly
+from pg_steadytext.queue.guests import MakeLane
+from pg_steadytext.queue.jobs import Handler
 from pg_steadytext.queue.options import GRACE_SECONDS, LEASE_SECONDS, WorkerOptions, connector
+from pg_steadytext.queue.sessions import Connect
 from pg_steadytext.queue.worker import serve
 from pg_steadytext.settings import Settings
 from pg_steadytext.store.lane import LANE, AutoembedLane
 from pg_steadytext.store.layers import Layers
+
+GUARD_CONNECTIONS = 4
 
 
 @speaks_plainly
@@ -32,13 +40,42 @@ def worker(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s [%(process)d] %(message)s")
     chosen = [lane.strip() for lane in lanes.split(",")] if lanes is not None else None
     settings = Settings.load()
-    options = WorkerOptions.choose(
-        chosen,
-        concurrency=concurrency,
-        name=name,
-        grace_seconds=grace,
-        lease_seconds=lease,
-        guests={LANE: AutoembedLane},
-        more=[Layers(connector(settings))],
-    )
-    asyncio.run(serve(settings, options))
+    connect = connector(settings)
+
+    async def work() -> None:
+        async with _memory_lanes(connect) as (guests, more):
+            options = WorkerOptions.choose(
+                chosen,
+                concurrency=concurrency,
+                name=name,
+                grace_seconds=grace,
+                lease_seconds=lease,
+                guests={LANE: AutoembedLane, **guests},
+                more=[Layers(connect), *more],
+            )
+            await serve(settings, options)
+
+    asyncio.run(work())
+
+
+@asynccontextmanager
+async def _memory_lanes(connect: Connect) -> AsyncIterator[tuple[dict[str, MakeLane], list[Handler]]]:
+    """Yield what works on memories, behind their budget; nothing where the memory service is not installed."""
+    if find_spec("redis") is None or find_spec("psycopg_pool") is None:
+        yield {}, []
+        return
+    from pg_steadytext.memory.jobs import pending
+    from pg_steadytext.memory.jobs.embedding import MemoryEmbedding
+    from pg_steadytext.memory.settings import MemorySettings
+    from pg_steadytext.memory.spending import make_guard
+    from pg_steadytext.memory.storage.database import Database
+
+    settings = MemorySettings.load()
+    database = Database(settings.public, GUARD_CONNECTIONS, settings.wait_seconds, ready=0)
+    guard = make_guard(settings, database)
+    await database.open()
+    try:
+        yield {pending.LANE: pending.PendingLane}, [MemoryEmbedding(connect, guard)]
+    finally:
+        await guard.breakers.close()
+        await database.close()

@@ -22,7 +22,8 @@ class MemorySettings:
 
     `public` are the installation's settings, `workers` the processes that share the port, `connections` what each of
     them opens to PostgreSQL, and `wait_seconds` how long a request waits for one of those. `call_seconds` is how long a
-    model may work on one call; alerts go to the log, and to the Slack webhook and by e-mail where those are set.
+    model may work on one call, `search_deadline_ms` how long a search waits for it before it goes by words alone; alerts
+    go to the log, and to the Slack webhook and by e-mail where those are set.
     """
 
     public: Settings = field(repr=False)
@@ -42,6 +43,7 @@ class MemorySettings:
     smtp_url: str | None = field(default=None, repr=False)
     alert_from: str | None = None
     alert_to: tuple[str, ...] = ()
+    search_deadline_ms: int = 300
 
     @classmethod
     def load(cls, env: Mapping[str, str] | None = None, *, host: str | None = None, port: int | None = None,
@@ -72,6 +74,7 @@ class MemorySettings:
             redis_url=_url(env, "REDIS_URL", "redis", "rediss", "unix"),
             slack_webhook=_url(env, "SLACK_WEBHOOK", "http", "https"),
             **_mail(env),
+            search_deadline_ms=_whole(env, "SEARCH_DEADLINE_MS", 300, most=60_000),
         )
 
 

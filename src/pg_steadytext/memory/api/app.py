@@ -20,6 +20,7 @@ from pg_steadytext.memory.api.service import Service
 from pg_steadytext.memory.jobs.alerts import channels_of
 from pg_steadytext.memory.jobs.cleanup import clean_hourly
 from pg_steadytext.memory.jobs.upkeep import keep_up_each_minute, send_alerts
+from pg_steadytext.memory.meaning import Meaning
 from pg_steadytext.memory.settings import MemorySettings
 from pg_steadytext.memory.spending import make_guard
 from pg_steadytext.memory.storage.database import Database
@@ -38,11 +39,14 @@ SCHEMES = {
 def create(settings: MemorySettings, *, sql: Mapping[str, bytes] | None = None) -> FastAPI:
     """Make the application; ``sql`` replaces the statements, by name."""
     database = Database(settings.public, settings.connections, settings.wait_seconds, sql)
-    service = Service(settings, database, make_guard(settings, database))
+    guard = make_guard(settings, database)
+    meaning = Meaning(settings.public.daemon_endpoint, guard, settings.search_deadline_ms)
+    service = Service(settings, database, guard, meaning)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await database.open()
+        meaning.open()
         beside = [
             asyncio.create_task(clean_hourly(database)),
             asyncio.create_task(keep_up_each_minute(database)),
@@ -56,7 +60,8 @@ def create(settings: MemorySettings, *, sql: Mapping[str, bytes] | None = None) 
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-            await service.guard.breakers.close()
+            meaning.close()
+            await guard.breakers.close()
             await database.close()
 
     app = FastAPI(

@@ -42,6 +42,7 @@ def _holds_nul(value: JsonValue) -> bool:
 
 Object = Annotated[dict[str, JsonValue], AfterValidator(_storable)]
 Tags = Annotated[list[Word], Field(max_length=50), AfterValidator(lambda tags: list(dict.fromkeys(tags)))]
+State = Literal["pending", "done", "failed", "paused", "none"]
 Scope = Literal["memories:read", "memories:write", "admin"]
 
 
@@ -111,8 +112,9 @@ class Memory(BaseModel):
     )
     version: int
     change_seq: int
-    enrichment_status: Literal["pending", "done", "failed", "paused", "none"]
-    embedding_status: Literal["pending", "done", "failed", "paused", "none"]
+    enrichment_status: State
+    embedding_status: State
+    embedding_error: str | None = Field(description="Why it could not be embedded, or waits.")
     expires_at: datetime | None
     deleted_at: datetime | None
     created_at: datetime

@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 
 from pg_steadytext.memory.domain import ids, tokens
 from pg_steadytext.memory.jobs.guard import BudgetGuard
+from pg_steadytext.memory.meaning import Meaning
 from pg_steadytext.memory.settings import MemorySettings
 from pg_steadytext.memory.storage.database import Database
 
@@ -23,6 +24,7 @@ class Service:
     settings: MemorySettings
     database: Database
     guard: BudgetGuard
+    meaning: Meaning
 
     def new_id(self) -> UUID:
         """Make an id that sorts after the earlier ones."""

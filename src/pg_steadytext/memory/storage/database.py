@@ -14,7 +14,7 @@ from psycopg_pool import AsyncConnectionPool
 from pg_steadytext import statements
 from pg_steadytext.settings import Settings
 
-FILES = ("accounts", "memories", "attached", "people", "spending")
+FILES = ("accounts", "memories", "attached", "people", "spending", "search")
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 Row = tuple[Any, ...]
@@ -66,8 +66,15 @@ class Database:
     """The service's connections."""
 
     def __init__(
-        self, settings: Settings, connections: int, wait_seconds: float, sql: Mapping[str, bytes] | None = None
+        self,
+        settings: Settings,
+        connections: int,
+        wait_seconds: float,
+        sql: Mapping[str, bytes] | None = None,
+        *,
+        ready: int = 2,
     ) -> None:
+        """Make a pool of at most ``connections``, of which ``ready`` stay open."""
         self.sql = load_statements() if sql is None else sql
         self.pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             kwargs={
@@ -75,7 +82,7 @@ class Database:
                 "user": settings.pg_user, "application_name": "pg_steadytext memory", "autocommit": True,
                 "connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3,
             },
-            min_size=min(2, connections), max_size=connections, timeout=wait_seconds, open=False,
+            min_size=min(ready, connections), max_size=connections, timeout=wait_seconds, open=False,
         )  # fmt: skip
 
     async def open(self) -> None:

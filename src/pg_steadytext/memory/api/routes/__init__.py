@@ -1,9 +1,19 @@
 """The endpoints, one noun a file."""
 
-from pg_steadytext.memory.api.routes import account, admin, attached, auth, bulk, memories, people, spending
+from pg_steadytext.memory.api.routes import (
+    account,
+    admin,
+    attached,
+    auth,
+    bulk,
+    memories,
+    people,
+    search,
+    spending,
+)
 
-# The paths of an import and an export come before a memory's, which they look like.
+# The paths of an import, an export and a search come before a memory's, which they look like.
 ROUTERS = (
-    bulk.router, memories.router, attached.router, people.router, auth.router, account.router, admin.router,
-    spending.router,
+    bulk.router, search.router, memories.router, attached.router, people.router, auth.router,
+    account.router, admin.router, spending.router,
 )  # fmt: skip

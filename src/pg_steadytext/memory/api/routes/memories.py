@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 from pydantic import AwareDatetime
 
 from pg_steadytext.memory.api.callers import Who, find_caller
-from pg_steadytext.memory.api.models import History, Memories, Memory, MemoryPatch, NewMemory, Word
+from pg_steadytext.memory.api.models import History, Memories, Memory, MemoryPatch, NewMemory, State, Word
 from pg_steadytext.memory.api.once import REPLAYED, KeyHeader, fingerprint, once
 from pg_steadytext.memory.api.replies import OWN, WRITE, Reply, etag, page, refusals
 from pg_steadytext.memory.api.service import Here, of_request
@@ -88,6 +88,7 @@ async def list_all(
     since: Annotated[AwareDatetime | None, Query(alias="from", description="Saved at or after this moment.")] = None,
     until: Annotated[AwareDatetime | None, Query(alias="to", description="Saved before this moment.")] = None,
     pinned: bool | None = None,
+    embedding: Annotated[State | None, Query(description="Where the embedding stands.")] = None,
     trash: Annotated[bool, Query(description="What is in the trash, instead of what is not.")] = False,
 ) -> Response:  # fmt: skip
     """List memories, the newest first."""
@@ -96,6 +97,7 @@ async def list_all(
         rows = await unit.rows("list_memories", {
             "after": after, "after_id": after_id, "limit": limit + 1, "tag": tag, "category": category,
             "source": source, "from": since, "to": until, "pinned": pinned, "trash": trash,
+            "embedding": embedding,
         })  # fmt: skip
     kept = rows[:limit]
     more = cursors.encode(kept[-1][0], kept[-1][1]) if len(rows) > limit else None

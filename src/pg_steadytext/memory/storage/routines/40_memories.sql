@@ -13,7 +13,7 @@ BEGIN
         'provenance', m.provenance, 'pinned', m.pinned, 'is_recalled', m.is_recalled, 'agent_id', m.agent_id,
         'session_id', m.session_id, 'duplicate_of', m.duplicate_of, 'version', m.version, 'change_seq', m.change_seq,
         'enrichment_status', m.enrichment_status, 'embedding_status', m.embedding_status,
-        'expires_at', memory.iso(m.expires_at), 'deleted_at', memory.iso(m.deleted_at),
+        'embedding_error', m.embedding_error, 'expires_at', memory.iso(m.expires_at), 'deleted_at', memory.iso(m.deleted_at),
         'created_at', memory.iso(m.created_at), 'updated_at', memory.iso(m.updated_at));
 END
 $$;
@@ -99,8 +99,18 @@ BEGIN
     IF v_new.agent_id IS NOT NULL OR v_new.session_id IS NOT NULL THEN
         PERFORM memory.check_owner(v_new);
     END IF;
-    INSERT INTO memory.memories SELECT v_new.*;
-    PERFORM memory.write_history(v_new, 'created');
+    INSERT INTO memory.memories (
+        user_id, id, body, title, category, tags, source, provenance, pinned, is_recalled, agent_id,
+        session_id, content_hash, duplicate_of, bytes, version, change_seq, enrichment_status,
+        embedding_status, expires_at, deleted_at, created_at, updated_at)
+    VALUES (
+        v_new.user_id, v_new.id, v_new.body, v_new.title, v_new.category, v_new.tags, v_new.source,
+        v_new.provenance, v_new.pinned, v_new.is_recalled, v_new.agent_id, v_new.session_id,
+        v_new.content_hash, v_new.duplicate_of, v_new.bytes, v_new.version, v_new.change_seq,
+        v_new.enrichment_status, v_new.embedding_status, v_new.expires_at, v_new.deleted_at, v_new.created_at,
+        v_new.updated_at);
+    PERFORM memory.write_history(v_new, 'created'),
+            memory.wake_worker();
     is_new := true;
     kept := v_new;
 END
@@ -129,7 +139,8 @@ DECLARE
     v_me uuid := memory.me();
 BEGIN
     PERFORM memory.lock_usage();
-    SELECT * INTO taken FROM memory.memories m WHERE m.user_id = v_me AND m.id = p_id;
+    -- The worker notes what became of an embedding without that lock: what is written back must not undo it.
+    SELECT * INTO taken FROM memory.memories m WHERE m.user_id = v_me AND m.id = p_id FOR NO KEY UPDATE;
     IF taken.id IS NULL OR (NOT p_in_trash AND memory.is_away(taken)) THEN
         PERFORM memory.refuse(404, 'not-found', 'there is no such memory');
     ELSIF NOT taken.version = ANY (p_versions) THEN
@@ -155,7 +166,7 @@ BEGIN
         provenance = m.provenance, pinned = m.pinned, agent_id = m.agent_id, session_id = m.session_id,
         content_hash = m.content_hash, duplicate_of = m.duplicate_of, bytes = m.bytes, version = m.version,
         change_seq = m.change_seq, enrichment_status = m.enrichment_status, embedding_status = m.embedding_status,
-        expires_at = m.expires_at, deleted_at = m.deleted_at, updated_at = m.updated_at
+        embedding_error = m.embedding_error, embedding_retry_at = m.embedding_retry_at, expires_at = m.expires_at, deleted_at = m.deleted_at, updated_at = m.updated_at
     WHERE o.user_id = m.user_id AND o.id = m.id;
     RETURN m;
 END
@@ -182,10 +193,18 @@ BEGIN
     PERFORM memory.count_write(0, v_is.bytes - v_was.bytes, 0);
     IF v_changes ? 'body' THEN
         v_is.duplicate_of := nullif((memory.same_text(v_is.user_id, v_is.content_hash)).id, v_is.id);
-        v_is.embedding_status := 'pending';
         v_is.enrichment_status := memory.enrichment_of(v_is);
     END IF;
+    IF v_changes ?| '{body,title}' THEN
+        v_is.embedding_status := 'pending';
+        v_is.embedding_error := NULL;
+        v_is.embedding_retry_at := NULL;
+    END IF;
     v_is := memory.write_back(v_is);
+    -- Behind the row's lock: a worker may have written a vector of the former text until now.
+    IF v_changes ?| '{body,title}' THEN
+        PERFORM memory.forget_embedding(v_is);
+    END IF;
     IF v_is.content_hash <> v_was.content_hash OR v_is.duplicate_of IS NOT NULL THEN
         PERFORM memory.hand_over(v_is);
     END IF;
@@ -223,7 +242,8 @@ BEGIN
     v_it.deleted_at := NULL;
     v_it.expires_at := CASE WHEN v_it.expires_at > now() THEN v_it.expires_at END;
     v_it := memory.write_back(v_it);
-    PERFORM memory.write_history(v_it, 'restored');
+    PERFORM memory.write_history(v_it, 'restored'),
+            memory.wake_worker();
     RETURN v_it;
 END
 $$;

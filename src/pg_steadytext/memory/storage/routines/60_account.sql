@@ -10,6 +10,7 @@ BEGIN
     FOR v_table, v_columns IN
         SELECT c.relname, string_agg(format('%I', a.attname), ', ' ORDER BY a.attnum)
         FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+             AND a.attgenerated = ''
         WHERE c.relnamespace = 'memory'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
           AND a.attname <> ALL ('{token_hash,csrf_hash,fingerprint}')
           AND EXISTS (SELECT FROM pg_attribute o WHERE o.attrelid = c.oid AND o.attname = 'user_id' AND NOT o.attisdropped)
