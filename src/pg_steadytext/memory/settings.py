@@ -20,7 +20,8 @@ class MemorySettings:
     """Where the service listens, how large a request may be, and who may register.
 
     `public` are the installation's settings, `workers` the processes that share the port, `connections` what each of
-    them opens to PostgreSQL, and `wait_seconds` how long a request waits for one of those.
+    them opens to PostgreSQL, and `wait_seconds` how long a request waits for one of those. A user may hold
+    `streams_per_user` live streams in each process; a silent one sends a sign of life every `heartbeat_seconds`.
     """
 
     public: Settings = field(repr=False)
@@ -34,6 +35,8 @@ class MemorySettings:
     session_hours: int = 24 * 14
     max_request_bytes: int = 1_000_000
     max_import_bytes: int = 32_000_000
+    heartbeat_seconds: int = 15
+    streams_per_user: int = 10
 
     @classmethod
     def load(cls, env: Mapping[str, str] | None = None, *, host: str | None = None, port: int | None = None,
@@ -56,6 +59,8 @@ class MemorySettings:
             session_hours=_whole(env, "SESSION_HOURS", 24 * 14, most=24 * 365),
             max_request_bytes=_whole(env, "MAX_REQUEST_BYTES", 1_000_000),
             max_import_bytes=_whole(env, "MAX_IMPORT_BYTES", 32_000_000),
+            heartbeat_seconds=_whole(env, "HEARTBEAT_SECONDS", 15, most=600),
+            streams_per_user=_whole(env, "STREAMS_PER_USER", 10, most=1000),
         )
 
 

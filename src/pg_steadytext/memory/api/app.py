@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -16,11 +16,14 @@ from pg_steadytext.memory.api.gate import Gate
 from pg_steadytext.memory.api.models import ProblemDocument
 from pg_steadytext.memory.api.routes import ROUTERS, health
 from pg_steadytext.memory.api.service import Service
+from pg_steadytext.memory.api.stopping import told_to_stop
 from pg_steadytext.memory.jobs.cleanup import clean_hourly
+from pg_steadytext.memory.jobs.reminders import keep_time
 from pg_steadytext.memory.settings import MemorySettings
 from pg_steadytext.memory.storage.database import Database
+from pg_steadytext.memory.storage.notices import Notices
 
-PUBLIC = ("/healthz", "/v1/auth/register", "/v1/auth/login")
+PUBLIC = ("/healthz", "/v1/auth/register", "/v1/auth/login", "/v1/reminders/feed.ics")
 SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -33,19 +36,22 @@ SCHEMES = {
 
 def create(settings: MemorySettings, *, sql: Mapping[str, bytes] | None = None) -> FastAPI:
     """Make the application; ``sql`` replaces the statements, by name."""
-    service = Service(settings, Database(settings.public, settings.connections, settings.wait_seconds, sql))
+    database = Database(settings.public, settings.connections, settings.wait_seconds, sql)
+    service = Service(settings, database, Notices(database, settings.streams_per_user))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await service.database.open()
-        cleaner = asyncio.create_task(clean_hourly(service.database))
+        await database.open()
+        work = (clean_hourly(database), service.notices.listen(), keep_time(database))
+        tasks = [asyncio.create_task(one) for one in work]
         try:
-            yield
+            with told_to_stop(service.notices.stop):
+                yield
         finally:
-            cleaner.cancel()
-            with suppress(asyncio.CancelledError):
-                await cleaner
-            await service.database.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await database.close()
 
     app = FastAPI(
         title="Memory Connector", version=__version__, lifespan=lifespan, docs_url="/docs", redoc_url=None,

@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from pg_steadytext.memory.domain import ids, tokens
 from pg_steadytext.memory.settings import MemorySettings
 from pg_steadytext.memory.storage.database import Database
+from pg_steadytext.memory.storage.notices import Notices
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Service:
 
     settings: MemorySettings
     database: Database
+    notices: Notices
 
     def new_id(self) -> UUID:
         """Make an id that sorts after the earlier ones."""
