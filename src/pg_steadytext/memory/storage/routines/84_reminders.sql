@@ -196,8 +196,16 @@ BEGIN
         END IF;
         IF EXISTS (SELECT FROM memory.reminders r WHERE r.user_id = v_user AND r.id = (v_one ->> 'id')::uuid
                    AND r.version = (v_one ->> 'version')::bigint AND r.state = 'active') THEN
-            PERFORM memory.put_reminder((v_one ->> 'id')::uuid, v_one - '{user_id,id,version,kind,due_at}'::text[], v_one ->> 'kind');
-            v_fired := v_fired + 1;
+            BEGIN
+                PERFORM memory.put_reminder((v_one ->> 'id')::uuid, v_one - '{user_id,id,version,kind,due_at}'::text[],
+                                            v_one ->> 'kind');
+                v_fired := v_fired + 1;
+            EXCEPTION WHEN data_exception OR integrity_constraint_violation THEN
+                -- One that cannot be told of, such as one in a zone that is no more, waits; the others do not.
+                RAISE WARNING 'reminder % of % cannot be told of: %', v_one ->> 'id', v_user, SQLERRM;
+                UPDATE memory.reminders r SET fire_at = now() + interval '1 hour'
+                WHERE r.user_id = v_user AND r.id = (v_one ->> 'id')::uuid;
+            END;
         END IF;
     END LOOP;
     RETURN v_fired;
