@@ -28,6 +28,9 @@ def fill(person: Person, superuser: psycopg.Connection) -> None:
         "SELECT memory.open_session(gen_random_uuid(), %s, sha256(random()::text::bytea), sha256('c'), '1 day')",
         (person.id,),
     )
+    reminder = person.api.post("/v1/reminders", json={"title": "once", "due_at": "2100-01-01T09:00:00Z"}).json()["id"]
+    person.api.post(f"/v1/reminders/{reminder}/done")
+    person.api.post("/v1/reminders/feeds", json={"name": "calendar"})
     superuser.execute("INSERT INTO memory.usage_rates VALUES (%s, 'searches', 1, now())", (person.id,))
     superuser.execute(
         "INSERT INTO memory.ai_budget_windows (scope, period, user_id, starts_at) VALUES ('user', 'day', %s, now())",

@@ -84,6 +84,10 @@ def test_every_endpoint_answers_404_for_anothers_object(bench: tuple[MemoryServe
     agent = owner.api.post("/v1/agents", json={"name": "spy"}).json()["id"]
     session = owner.api.post("/v1/sessions", json={"name": "talk"}).json()["id"]
     key = owner.api.get("/v1/keys").json()["items"][0]["id"]
+    reminder = owner.api.post(
+        "/v1/reminders", json={"title": "secret appointment", "due_at": "2100-01-01T09:00:00Z", "memory_id": target}
+    ).json()["id"]
+    feed = owner.api.post("/v1/reminders/feeds", json={"name": "secret calendar"}).json()["id"]
     trashed = owner.save("in the trash")["id"]
     owner.api.delete(f"/v1/memories/{trashed}")
     own = other.save("my own")["id"]
@@ -106,6 +110,14 @@ def test_every_endpoint_answers_404_for_anothers_object(bench: tuple[MemoryServe
         other.api.put(f"{memory}/attachments/a", json={"text": "stolen"}),
         other.api.delete(f"{memory}/attachments/a"),
         other.api.delete(f"/v1/keys/{key}"),
+        other.api.get(f"/v1/reminders/{reminder}"),
+        other.api.patch(f"/v1/reminders/{reminder}", json={"title": "stolen"}, headers=anywhere),
+        other.api.delete(f"/v1/reminders/{reminder}"),
+        other.api.post(f"/v1/reminders/{reminder}/done"),
+        other.api.post(f"/v1/reminders/{reminder}/dismiss"),
+        other.api.post(f"/v1/reminders/{reminder}/snooze", json={"minutes": 5}),
+        other.api.get(f"/v1/reminders/{reminder}/answers"),
+        other.api.delete(f"/v1/reminders/feeds/{feed}"),
     ]
     assert [answer.status_code for answer in matrix] == [404] * len(matrix)
     for field, value in (("agent_id", agent), ("session_id", session)):
@@ -113,6 +125,12 @@ def test_every_endpoint_answers_404_for_anothers_object(bench: tuple[MemoryServe
         patch = other.api.patch(f"/v1/memories/{own}", json={field: value}, headers=anywhere)
         assert patch.status_code == 422
     assert other.api.post("/v1/sessions", json={"name": "x", "agent_id": agent}).status_code == 422
+    stolen = {"title": "x", "due_at": "2100-01-01T09:00:00Z", "memory_id": target}
+    assert other.api.post("/v1/reminders", json=stolen).status_code == 422
+    token = other.api.post("/v1/reminders/feeds", json={"name": "mine"}).json()["token"]
+    calendar = other.api.get("/v1/reminders/feed.ics", params={"token": token})
+    assert (calendar.status_code, "secret" in calendar.text) == (200, False)
+    assert other.api.get("/v1/reminders/inbox").json()["counts"] == {"overdue": 0, "today": 0, "upcoming": 0}
 
     assert _holds_nothing_of(owner, other)
     assert other.api.post("/v1/memories", json={"body": "the owner's secret"}).status_code == 201
@@ -126,7 +144,8 @@ def _holds_nothing_of(owner: Person, other: Person) -> bool:
         other.api.get(path).text
         for path in (
             "/v1/memories", "/v1/memories?trash=true", "/v1/memories/export", "/v1/memories/export?format=markdown",
-            "/v1/me", "/v1/me/export", "/v1/keys", "/v1/agents", "/v1/sessions", "/v1/usage",
+            "/v1/me", "/v1/me/export", "/v1/keys", "/v1/agents", "/v1/sessions", "/v1/usage", "/v1/reminders",
+            "/v1/reminders/inbox", "/v1/reminders/feeds",
         )
     ]  # fmt: skip
     assert "my own" in pages[0]
@@ -149,7 +168,15 @@ def test_the_services_role_sees_nothing_before_somebody_has_entered(
     make_person(server, connection).save("hidden")
     name = connection.info.dbname
     with cluster.connect(name, "memory_login", "a-password-for-tests") as login:
-        for table in ("memories", "usage", "users", "idempotency_keys"):
+        for table in (
+            "memories",
+            "usage",
+            "users",
+            "idempotency_keys",
+            "reminders",
+            "reminder_events",
+            "calendar_feeds",
+        ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 login.execute(f"SELECT * FROM memory.{table}".encode())
         login.execute("SET ROLE memory_app")

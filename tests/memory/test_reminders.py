@@ -212,9 +212,7 @@ def test_fifty_clients_do_an_occurrence_once(server: MemoryServer, person: Perso
 def test_a_plans_reminders_are_never_overshot(
     server: MemoryServer, new_person: NewPerson, superuser: psycopg.Connection
 ) -> None:
-    superuser.execute(
-        "INSERT INTO memory.tiers VALUES ('seven reminders', 95, 7, 1000000, 1000, 10, 10, false) ON CONFLICT DO NOTHING"
-    )
+    superuser.execute("INSERT INTO memory.tiers VALUES ('seven reminders', 95, 7, 1000000, 1000, 10, 10, false)")
     superuser.execute("UPDATE memory.tiers SET reminders = 7 WHERE name = 'seven reminders'")
     person = new_person(plan="seven reminders")
 
