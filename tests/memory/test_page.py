@@ -1,4 +1,4 @@
-"""What docs/memory.md shows works."""
+"""What docs/memory.md and the pages beside it show works."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ import pytest
 from tests.memory.conftest import NewPerson
 from tests.memory.server import MemoryServer
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "memory.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-def test_the_pages_examples_run(server: MemoryServer, new_person: NewPerson, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("page", "number"), [("memory.md", 6), ("reminders.md", 8)])
+def test_the_pages_examples_run(
+    server: MemoryServer, new_person: NewPerson, monkeypatch: pytest.MonkeyPatch, page: str, number: int
+) -> None:
     monkeypatch.setenv("MEMORY_URL", server.url)
     monkeypatch.setenv("MEMORY_KEY", new_person(plan="pro").key)
-    examples = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    assert len(examples) == 6
+    examples = re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert len(examples) == number
     names: dict[str, Any] = {}
     for example in examples:
-        exec(compile(example, str(PAGE), "exec"), names)
+        exec(compile(example, page, "exec"), names)
     names["api"].close()
