@@ -43,7 +43,7 @@ class Stream:
         self.response = self._context.__enter__()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        wait_until(lambda: self.position or self.ended, 10)
+        wait_until(lambda: bool(self.position) or self.ended, 10)
         return self
 
     def __exit__(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx2
 import icalendar
@@ -37,7 +38,9 @@ def test_a_calendar_reads_the_reminders_with_rules_and_zones(server: MemoryServe
     assert answer.headers["content-type"] == "text/calendar; charset=utf-8"
     assert all(len(line) <= 75 for line in answer.content.split(b"\r\n"))
     calendar = icalendar.Calendar.from_ical(answer.content)
-    parts = {(str(part["SUMMARY"]), "RECURRENCE-ID" in part): part for part in calendar.walk(kind)}
+    parts: dict[tuple[str, bool], Any] = {
+        (str(part["SUMMARY"]), "RECURRENCE-ID" in part): part for part in calendar.walk(kind)
+    }
     assert len(parts) == 3
     assert not any(part.errors for part in calendar.walk())
     weekly = parts["weekly", False]

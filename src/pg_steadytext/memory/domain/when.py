@@ -102,7 +102,7 @@ def _data(text: str, wall: datetime, order: str) -> tuple[datetime | None, str]:
 
     parser = DateDataParser(languages=["en"], settings={**_settings(wall), "DATE_ORDER": order})
     data = parser.get_date_data(text)
-    return data.date_obj, data.period
+    return data.date_obj, data.period or ""
 
 
 def _part(text: str, wall: datetime) -> str | None:
