@@ -171,6 +171,19 @@ def test_the_last_occurrence_ends_the_series_and_a_new_time_opens_it(api: Api) -
     assert (opened["state"], opened["rrule"]) == ("active", None)
 
 
+def test_a_series_keeps_its_time_of_day_in_another_zone_and_a_single_moment_stays(api: Api) -> None:
+    tokyo = {"time_zone": "Asia/Tokyo"}
+    series = remind(api, due_at="2100-01-01T09:00:00Z", rrule="FREQ=DAILY", time_zone="UTC")
+    moved = api.patch(f"/v1/reminders/{series['id']}", json=tokyo, headers={"If-Match": "*"}).json()
+    assert (moved["due_local"][11:], moved["due_at"][11:19]) == ("09:00:00", "00:00:00")
+    once = remind(api, due_at="2100-01-01T09:00:00Z", time_zone="UTC")
+    for zone in ("America/New_York", "Asia/Tokyo"):
+        path = f"/v1/reminders/{once['id']}"
+        shown = api.patch(path, json={"time_zone": zone}, headers={"If-Match": "*"}).json()
+        assert (shown["due_at"], shown["starts_at"]) == (once["due_at"], shown["due_local"])
+    assert api.post(f"/v1/reminders/{once['id']}/done").json()["state"] == "done"
+
+
 def test_snoozing_moves_this_occurrence_and_not_the_series(api: Api) -> None:
     made = remind(api, due_at=from_now(hours=1), rrule="FREQ=DAILY")
     path = f"/v1/reminders/{made['id']}"

@@ -90,6 +90,8 @@ def fire(series: Series, standing: Standing, now: datetime) -> Standing | None:
 
 def answer(series: Series, standing: Standing, answered: str, now: datetime) -> Standing:
     """Return where the reminder stands after its occurrence was answered (``done`` or ``dismissed``)."""
+    if series.rule is None:
+        return replace(standing, state=answered, next_at=None, snoozed_until=None)
     latest, number, following = series.passed(standing.occurrence_at, max(now, standing.occurrence_at))
     if latest is not None:
         return Standing(latest, following, number - 1)

@@ -24,6 +24,7 @@ PAUSE = 1.0
 """The longest sleep, in seconds; a reminder that is due within it is waited for exactly."""
 
 BATCH = 200
+TAKE_BREATH = 0.01
 PARK = timedelta(hours=1)
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ async def tick(database: Database, now: datetime | None = None) -> float:
             fired = Jsonb([_fired(row, moment) for row in rows], dumps=orjson.dumps)
             await _one(connection, database, "fire_reminders", {"fired": fired})
         (wait,) = await _one(connection, database, "reminders_wait", {"now": moment})
-    return PAUSE if wait is None else min(PAUSE, max(0.0, wait))
+    return PAUSE if wait is None else min(PAUSE, max(0.0 if len(rows) == BATCH else TAKE_BREATH, wait))
 
 
 async def keep_time(database: Database) -> None:

@@ -214,7 +214,9 @@ async def rescheduled(taken: Taken, patch: ReminderPatch) -> dict[str, Any]:
         due = await understood(patch.when, taken.now, zone)
     rrule = patch.rrule if "rrule" in given else taken.rrule
     excluded = [to_wall(one, zone) for one in patch.exdates] if "exdates" in given else taken.exdates
-    series = build(to_wall(due, zone) if due else taken.start, name, rrule, excluded)
+    # A series keeps its time of day in another zone, a single moment stays where it is.
+    start = taken.start if taken.rrule and rrule else to_wall(taken.standing.occurrence_at, zone)
+    series = build(to_wall(due, zone) if due else start, name, rrule, excluded)
     check_occurs(series)
     was = taken.standing
     if due:
