@@ -33,6 +33,9 @@ def fill(person: Person, superuser: psycopg.Connection) -> None:
         "FROM memory.memories WHERE user_id = %s AND body = 'one'",
         (person.id,),
     )
+    reminder = person.api.post("/v1/reminders", json={"title": "once", "due_at": "2100-01-01T09:00:00Z"}).json()["id"]
+    person.api.post(f"/v1/reminders/{reminder}/done")
+    person.api.post("/v1/reminders/feeds", json={"name": "calendar"})
     superuser.execute("INSERT INTO memory.usage_rates VALUES (%s, 'searches', 1, now())", (person.id,))
     superuser.execute(
         "INSERT INTO memory.ai_budget_windows (scope, period, user_id, starts_at) VALUES ('user', 'day', %s, now())",

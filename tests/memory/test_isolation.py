@@ -85,6 +85,10 @@ def test_every_endpoint_answers_404_for_anothers_object(bench: tuple[MemoryServe
     session = owner.api.post("/v1/sessions", json={"name": "talk"}).json()["id"]
     _embed(connection, target, second)
     key = owner.api.get("/v1/keys").json()["items"][0]["id"]
+    reminder = owner.api.post(
+        "/v1/reminders", json={"title": "secret appointment", "due_at": "2100-01-01T09:00:00Z", "memory_id": target}
+    ).json()["id"]
+    feed = owner.api.post("/v1/reminders/feeds", json={"name": "secret calendar"}).json()["id"]
     trashed = owner.save("in the trash")["id"]
     owner.api.delete(f"/v1/memories/{trashed}")
     own = other.save("my own")["id"]
@@ -109,6 +113,14 @@ def test_every_endpoint_answers_404_for_anothers_object(bench: tuple[MemoryServe
         other.api.delete(f"{memory}/attachments/a"),
         other.api.delete(f"/v1/keys/{key}"),
         other.api.get(f"{memory}/similar"),
+        other.api.get(f"/v1/reminders/{reminder}"),
+        other.api.patch(f"/v1/reminders/{reminder}", json={"title": "stolen"}, headers=anywhere),
+        other.api.delete(f"/v1/reminders/{reminder}"),
+        other.api.post(f"/v1/reminders/{reminder}/done"),
+        other.api.post(f"/v1/reminders/{reminder}/dismiss"),
+        other.api.post(f"/v1/reminders/{reminder}/snooze", json={"minutes": 5}),
+        other.api.get(f"/v1/reminders/{reminder}/answers"),
+        other.api.delete(f"/v1/reminders/feeds/{feed}"),
     ]
     assert [answer.status_code for answer in matrix] == [404] * len(matrix)
     for field, value in (("agent_id", agent), ("session_id", session)):
@@ -116,6 +128,12 @@ def test_every_endpoint_answers_404_for_anothers_object(bench: tuple[MemoryServe
         patch = other.api.patch(f"/v1/memories/{own}", json={field: value}, headers=anywhere)
         assert patch.status_code == 422
     assert other.api.post("/v1/sessions", json={"name": "x", "agent_id": agent}).status_code == 422
+    stolen = {"title": "x", "due_at": "2100-01-01T09:00:00Z", "memory_id": target}
+    assert other.api.post("/v1/reminders", json=stolen).status_code == 422
+    token = other.api.post("/v1/reminders/feeds", json={"name": "mine"}).json()["token"]
+    calendar = other.api.get("/v1/reminders/feed.ics", params={"token": token})
+    assert (calendar.status_code, "secret" in calendar.text) == (200, False)
+    assert other.api.get("/v1/reminders/inbox").json()["counts"] == {"overdue": 0, "today": 0, "upcoming": 0}
 
     assert _holds_nothing_of(owner, other)
     assert other.api.post("/v1/memories", json={"body": "the owner's secret"}).status_code == 201
@@ -144,6 +162,7 @@ def _holds_nothing_of(owner: Person, other: Person) -> bool:
             "/v1/me", "/v1/me/export", "/v1/keys", "/v1/agents", "/v1/sessions", "/v1/usage",
             "/v1/memories/search?q=secret&mode=keyword", "/v1/memories/search?q=trash",
             f"/v1/memories/{_id_of(other)}/similar",
+            "/v1/reminders", "/v1/reminders/inbox", "/v1/reminders/feeds",
         )
     ]  # fmt: skip
     assert "my own" in pages[0]
@@ -183,7 +202,15 @@ def test_the_services_role_sees_nothing_before_somebody_has_entered(
     make_person(server, connection).save("hidden")
     name = connection.info.dbname
     with cluster.connect(name, "memory_login", "a-password-for-tests") as login:
-        for table in ("memories", "usage", "users", "idempotency_keys"):
+        for table in (
+            "memories",
+            "usage",
+            "users",
+            "idempotency_keys",
+            "reminders",
+            "reminder_events",
+            "calendar_feeds",
+        ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 login.execute(f"SELECT * FROM memory.{table}".encode())
         login.execute("SET ROLE memory_app")

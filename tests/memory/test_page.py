@@ -1,4 +1,4 @@
-"""What the pages show works."""
+"""What docs/memory.md and the pages beside it show works."""
 
 from __future__ import annotations
 
@@ -27,13 +27,16 @@ def run_examples(page: str, count: int) -> None:
     names["api"].close()
 
 
-def test_the_pages_examples_run(server: MemoryServer, new_person: NewPerson, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("page", "count"), [("memory.md", 6), ("reminders.md", 8)])
+def test_the_pages_examples_run(
+    server: MemoryServer, new_person: NewPerson, monkeypatch: pytest.MonkeyPatch, page: str, count: int
+) -> None:
     monkeypatch.setenv("STEADYTEXT_MEMORY_URL", server.url)
     monkeypatch.setenv("MEMORY_KEY", new_person(plan="pro").key)
-    run_examples("memory.md", 6)
+    run_examples(page, count)
 
 
 def test_the_examples_of_search_run(finding: Finding, worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MEMORY_URL", finding.server.url)
+    monkeypatch.setenv("STEADYTEXT_MEMORY_URL", finding.server.url)
     monkeypatch.setenv("MEMORY_KEY", finding.person().key)
     run_examples("memory_search.md", 4)

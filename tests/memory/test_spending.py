@@ -259,7 +259,7 @@ def test_the_pages_examples_run(
 ) -> None:
     user, admin = make_person(*bench), make_person(*bench, is_admin=True, scopes=("memories:read", "admin"))
     given = {
-        "MEMORY_URL": bench[0].url,
+        "STEADYTEXT_MEMORY_URL": bench[0].url,
         "MEMORY_KEY": user.key,
         "MEMORY_ADMIN_KEY": admin.key,
         "MEMORY_USER": str(user.id),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -17,15 +17,18 @@ from pg_steadytext.memory.api.gate import Gate
 from pg_steadytext.memory.api.models import ProblemDocument
 from pg_steadytext.memory.api.routes import ROUTERS, health
 from pg_steadytext.memory.api.service import Service
+from pg_steadytext.memory.api.stopping import told_to_stop
 from pg_steadytext.memory.jobs.alerts import channels_of
 from pg_steadytext.memory.jobs.cleanup import clean_hourly
+from pg_steadytext.memory.jobs.reminders import keep_time
 from pg_steadytext.memory.jobs.upkeep import keep_up_each_minute, send_alerts
 from pg_steadytext.memory.meaning import Meaning
 from pg_steadytext.memory.settings import MemorySettings
 from pg_steadytext.memory.spending import make_guard
 from pg_steadytext.memory.storage.database import Database
+from pg_steadytext.memory.storage.notices import Notices
 
-PUBLIC = ("/healthz", "/v1/auth/register", "/v1/auth/login")
+PUBLIC = ("/healthz", "/v1/auth/register", "/v1/auth/login", "/v1/reminders/feed.ics")
 SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -41,25 +44,25 @@ def create(settings: MemorySettings, *, sql: Mapping[str, bytes] | None = None) 
     database = Database(settings.public, settings.connections, settings.wait_seconds, sql)
     guard = make_guard(settings, database)
     meaning = Meaning(settings.public.daemon_endpoint, guard, settings.search_deadline_ms)
-    service = Service(settings, database, guard, meaning)
+    service = Service(settings, database, guard, meaning, Notices(database, settings.streams_per_user))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await database.open()
         meaning.open()
-        beside = [
-            asyncio.create_task(clean_hourly(database)),
-            asyncio.create_task(keep_up_each_minute(database)),
-            asyncio.create_task(send_alerts(database, channels_of(settings))),
-        ]
+        work = (
+            clean_hourly(database), keep_up_each_minute(database), send_alerts(database, channels_of(settings)),
+            service.notices.listen(), keep_time(database),
+        )  # fmt: skip
+        tasks = [asyncio.create_task(one) for one in work]
         try:
-            async with heartbeat():
-                yield
+            with told_to_stop(service.notices.stop):
+                async with heartbeat():
+                    yield
         finally:
-            for task in beside:
+            for task in tasks:
                 task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+            await asyncio.gather(*tasks, return_exceptions=True)
             meaning.close()
             await guard.breakers.close()
             await database.close()

@@ -43,6 +43,7 @@ def _holds_nul(value: JsonValue) -> bool:
 Object = Annotated[dict[str, JsonValue], AfterValidator(_storable)]
 Tags = Annotated[list[Word], Field(max_length=50), AfterValidator(lambda tags: list(dict.fromkeys(tags)))]
 State = Literal["pending", "done", "failed", "paused", "none"]
+ZoneName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_ANY)]
 Scope = Literal["memories:read", "memories:write", "admin"]
 
 
@@ -303,7 +304,15 @@ class Me(BaseModel):
     email: str
     name: str
     role: Literal["user", "admin"]
+    time_zone: str
     created_at: datetime
+
+
+class MePatch(Strict):
+    """What to change of the user; what is absent stays."""
+
+    name: Name | None = None
+    time_zone: ZoneName | None = None
 
 
 class User(Me):

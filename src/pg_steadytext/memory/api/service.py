@@ -15,6 +15,7 @@ from pg_steadytext.memory.jobs.guard import BudgetGuard
 from pg_steadytext.memory.meaning import Meaning
 from pg_steadytext.memory.settings import MemorySettings
 from pg_steadytext.memory.storage.database import Database
+from pg_steadytext.memory.storage.notices import Notices
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Service:
     database: Database
     guard: BudgetGuard
     meaning: Meaning
+    notices: Notices
 
     def new_id(self) -> UUID:
         """Make an id that sorts after the earlier ones."""

@@ -24,7 +24,8 @@ async def clean(database: Database) -> dict[str, int]:
         for kind, number in done.items():
             total[kind] += number
         if done["trashed"] + done["purged"] < BATCH:
-            return total
+            (events,) = await database.call("clear_reminder_events", {})
+            return {**total, "reminder_events": events}
 
 
 async def clean_hourly(database: Database, pause: float = HOUR) -> None:

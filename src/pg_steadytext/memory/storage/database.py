@@ -14,7 +14,7 @@ from psycopg_pool import AsyncConnectionPool
 from pg_steadytext import statements
 from pg_steadytext.settings import Settings
 
-FILES = ("accounts", "memories", "attached", "people", "spending", "search")
+FILES = ("accounts", "memories", "attached", "people", "spending", "search", "reminders")
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 Row = tuple[Any, ...]
@@ -33,7 +33,7 @@ def load_statements() -> dict[str, bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, as far as the request tells: a kind of token (`key` or `session`) and the token's hash.
+    """Who asks, as far as the request tells: a kind of token (`key`, `session` or `feed`) and the token's hash.
 
     `csrf` is the hash of the token beside the cookie, where one is due.
     """
@@ -76,12 +76,13 @@ class Database:
     ) -> None:
         """Make a pool of at most ``connections``, of which ``ready`` stay open."""
         self.sql = load_statements() if sql is None else sql
+        self.where: dict[str, Any] = {
+            "host": settings.pg_host, "port": settings.pg_port, "dbname": settings.pg_database,
+            "user": settings.pg_user, "application_name": "pg_steadytext memory", "autocommit": True,
+            "connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3,
+        }  # fmt: skip
         self.pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
-            kwargs={
-                "host": settings.pg_host, "port": settings.pg_port, "dbname": settings.pg_database,
-                "user": settings.pg_user, "application_name": "pg_steadytext memory", "autocommit": True,
-                "connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3,
-            },
+            kwargs=self.where,
             min_size=min(ready, connections), max_size=connections, timeout=wait_seconds, open=False,
         )  # fmt: skip
 
@@ -93,6 +94,10 @@ class Database:
         """Give the connections back to the server."""
         await self.pool.close()
 
+    async def connect(self) -> Connection:
+        """Open a connection beside the pool, for who keeps it."""
+        return await psycopg.AsyncConnection.connect(**self.where)
+
     @asynccontextmanager
     async def unit(self, caller: Caller, scope: str) -> AsyncIterator[Unit]:
         """Open a transaction as the caller, for what needs the scope; it is undone when an exception leaves it.
@@ -101,7 +106,8 @@ class Database:
         """
         async with self.pool.connection() as connection, connection.transaction():
             params = {"kind": caller.kind, "hash": caller.token_hash, "scope": scope, "csrf": caller.csrf}
-            entered = await (await connection.execute(self.sql["enter"], params, prepare=True)).fetchone()
+            entry = self.sql["enter_feed" if caller.kind == "feed" else "enter"]
+            entered = await (await connection.execute(entry, params, prepare=True)).fetchone()
             assert entered is not None
             yield Unit(connection, self.sql, *entered)
 

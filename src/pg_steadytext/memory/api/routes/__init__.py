@@ -6,14 +6,17 @@ from pg_steadytext.memory.api.routes import (
     attached,
     auth,
     bulk,
+    feeds,
+    live,
     memories,
     people,
+    reminders,
     search,
     spending,
 )
 
-# The paths of an import, an export and a search come before a memory's, which they look like.
+# The paths of an import, an export and a search come before a memory's, which they look like; so with reminders.
 ROUTERS = (
     bulk.router, search.router, memories.router, attached.router, people.router, auth.router,
-    account.router, admin.router, spending.router,
+    account.router, admin.router, spending.router, feeds.router, live.router, reminders.router,
 )  # fmt: skip

@@ -9,11 +9,12 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from pg_steadytext.memory.api.callers import Who
-from pg_steadytext.memory.api.models import Me, Plan, Usage
+from pg_steadytext.memory.api.models import Me, MePatch, Plan, Usage
 from pg_steadytext.memory.api.once import KeyHeader, once
 from pg_steadytext.memory.api.replies import OWN, WRITE, Reply, refusals
 from pg_steadytext.memory.api.service import Here
 from pg_steadytext.memory.domain.problems import Problem
+from pg_steadytext.memory.domain.recurrence import find_zone
 from pg_steadytext.memory.storage.database import Caller, Database
 
 router = APIRouter(tags=["account"])
@@ -48,6 +49,22 @@ async def me(here: Here, who: Who) -> Response:
         row = await unit.row("get_me")
     assert row is not None
     return Reply(row[0]).response()
+
+
+@router.patch("/me", response_model=Me, responses=refusals(*WRITE))
+async def change_me(request: Request, here: Here, who: Who, patch: MePatch, key: KeyHeader = None) -> Response:
+    """Change the user's name or time zone; reminders keep the zone that they were made in."""
+    if patch.time_zone is not None:
+        find_zone(patch.time_zone)
+    async with here.database.unit(who, "memories:write") as unit:
+
+        async def effect() -> Reply:
+            await unit.rows("change_me", {"name": patch.name, "time_zone": patch.time_zone})
+            row = await unit.row("get_me")
+            assert row is not None
+            return Reply(row[0])
+
+        return await once(unit, request, key, effect)
 
 
 @router.get("/me/export", response_class=Response, responses={**NDJSON_ANSWER, **refusals(*OWN)})

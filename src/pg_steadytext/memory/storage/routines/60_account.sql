@@ -6,7 +6,7 @@ DECLARE
     v_columns text;
 BEGIN
     RETURN QUERY SELECT 'users', to_jsonb(u)
-    FROM (SELECT o.id, o.email, o.name, o.role, o.created_at FROM memory.users o WHERE o.id = memory.me()) u;
+    FROM (SELECT o.id, o.email, o.name, o.role, o.time_zone, o.created_at FROM memory.users o WHERE o.id = memory.me()) u;
     FOR v_table, v_columns IN
         SELECT c.relname, string_agg(format('%I', a.attname), ', ' ORDER BY a.attnum)
         FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped

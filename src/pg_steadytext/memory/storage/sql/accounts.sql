@@ -21,8 +21,12 @@ SELECT memory.close_session(%(hash)s);
 
 -- name: get_me
 SELECT jsonb_build_object('id', u.id, 'email', u.email, 'name', u.name, 'role', u.role,
-                          'created_at', memory.iso(u.created_at))::text, u.email
+                          'time_zone', u.time_zone, 'created_at', memory.iso(u.created_at))::text, u.email
 FROM memory.users u WHERE u.id = %(user)s;
+
+-- name: change_me
+UPDATE memory.users u SET name = coalesce(%(name)s, u.name), time_zone = coalesce(%(time_zone)s, u.time_zone)
+WHERE u.id = %(user)s;
 
 -- name: export_account
 SELECT jsonb_build_object('kind', e.kind, 'content', e.content)::text FROM memory.export_rows() e;
@@ -40,7 +44,7 @@ SELECT memory.set_plan(%(user)s, %(plan)s, true);
 SELECT memory.set_plan(%(whose)s, %(plan)s, false);
 
 -- name: list_users
-SELECT u.created_at, u.id, jsonb_build_object('id', u.id, 'email', u.email, 'name', u.name, 'role', u.role, 'plan', g.tier,
+SELECT u.created_at, u.id, jsonb_build_object('id', u.id, 'email', u.email, 'name', u.name, 'role', u.role, 'time_zone', u.time_zone, 'plan', g.tier,
                           'memories', g.memories, 'bytes', g.bytes, 'created_at', memory.iso(u.created_at))::text
 FROM memory.users u JOIN memory.usage g ON g.user_id = u.id
 WHERE %(after)s::timestamptz IS NULL OR (u.created_at, u.id) < (%(after)s::timestamptz, %(after_id)s::uuid)
