@@ -114,6 +114,21 @@ def test_every_endpoint_answers_404_for_anothers_object(bench: tuple[MemoryServe
         assert patch.status_code == 422
     assert other.api.post("/v1/sessions", json={"name": "x", "agent_id": agent}).status_code == 422
 
+    batch = [
+        {"operation": f"{kind}-{known}", "kind": kind, "id": known, "base_version": 1, "fields": {}}
+        for kind in ("update", "delete", "restore")
+        for known in (target, trashed)
+    ]
+    for operation in batch:
+        answer = other.api.post("/v1/sync", json={"operations": [operation]})
+        assert [result["problem"]["status"] for result in answer.json()["results"]] == [404]
+    done = {"operation": "mine", "kind": "update", "id": second, "base_version": 1, "fields": {"title": "secret"}}
+    assert owner.api.post("/v1/sync", json={"operations": [done]}).json()["results"][0]["outcome"] == "applied"
+    answer = other.api.post("/v1/sync", json={"operations": [done]}).json()["results"][0]
+    assert (answer["replayed"], answer["problem"]["status"]) == (False, 404)
+    owner.api.delete(f"/v1/memories/{trashed}", params={"permanent": True})
+    assert other.api.post("/v1/sync", json={"operations": batch[-1:]}).json()["results"][0]["problem"]["status"] == 404
+
     assert _holds_nothing_of(owner, other)
     assert other.api.post("/v1/memories", json={"body": "the owner's secret"}).status_code == 201
     assert other.api.get("/v1/usage").json()["memories"]["used"] == 2
@@ -127,10 +142,13 @@ def _holds_nothing_of(owner: Person, other: Person) -> bool:
         for path in (
             "/v1/memories", "/v1/memories?trash=true", "/v1/memories/export", "/v1/memories/export?format=markdown",
             "/v1/me", "/v1/me/export", "/v1/keys", "/v1/agents", "/v1/sessions", "/v1/usage",
+            "/v1/sync",
         )
     ]  # fmt: skip
     assert "my own" in pages[0]
-    return not any(word in page for page in pages for word in ("secret", "in the trash", "spy", "talk", str(owner.id)))
+    return not any(
+        word in page for page in pages for word in ("secret", "in the trash", "spy", "talk", "tombstone", str(owner.id))
+    )
 
 
 def test_erasing_oneself_erases_nobody_else(bench: tuple[MemoryServer, psycopg.Connection]) -> None:

@@ -24,7 +24,8 @@ async def clean(database: Database) -> dict[str, int]:
         for kind, number in done.items():
             total[kind] += number
         if done["trashed"] + done["purged"] < BATCH:
-            return total
+            tombstones, operations = await database.call("cleanup_sync", {})
+            return {**total, "tombstones": tombstones, "sync_operations": operations}
 
 
 async def clean_hourly(database: Database, pause: float = HOUR) -> None:
