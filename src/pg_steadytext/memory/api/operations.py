@@ -16,7 +16,7 @@ from pg_steadytext.memory.api.failures import from_database
 from pg_steadytext.memory.api.models import MemoryPatch, NewMemory
 from pg_steadytext.memory.api.models_sync import Operation
 from pg_steadytext.memory.api.routes.memories import as_note, dump_json
-from pg_steadytext.memory.domain.merge import FIELDS, Merged, State, changed, merge, plain, rebuild
+from pg_steadytext.memory.domain.merge import FIELDS, Alteration, State, changed, plain, rebuild, settle
 from pg_steadytext.memory.domain.problems import Problem
 from pg_steadytext.memory.domain.text import content_hash
 from pg_steadytext.memory.storage.database import Caller, Database, Row, Unit
@@ -114,7 +114,8 @@ class _Work:
         assert begun is not None
         if begun[0] is not None:
             return _replayed(self.operation, begun[0])
-        result = await (self._create(begun) if self.operation.kind == "create" else self._alter(begun))
+        kind = self.operation.kind
+        result = await (self._create(begun) if kind == "create" else self._alter(kind, begun))
         if result["outcome"] in KEPT:
             await self.unit.rows("sync_end", {**which, "result": Jsonb(result, dumps=dump_json)})
         return result
@@ -133,26 +134,21 @@ class _Work:
             return _result(self.operation, "applied", version=1)
         return _result(self.operation, "duplicate", id=str(kept))
 
-    async def _alter(self, begun: Row) -> Result:
+    async def _alter(self, kind: Alteration, begun: Row) -> Result:
         _, current, is_away, is_buried, later = begun
-        kind = self.operation.kind
         if current is None:
             if is_buried and kind == "delete":
                 return _result(self.operation, "applied")
             raise _buried() if is_buried else Problem(404, "not-found", "there is no such memory")
         theirs = State(plain({name: current[name] for name in FIELDS}), is_away)
         version = current["version"]
-        if kind == "restore":
-            merged = Merged(State(theirs.fields), {})
-            return _result(self.operation, "applied", version=await self._write(theirs, merged, version))
-        base = self._base(current, later or [])
-        merged = merge(base, self._mine(base), theirs, self.operation.resolve)
-        if merged.conflicts and self.operation.resolve is None:
-            conflicts = {name: asdict(conflict) for name, conflict in merged.conflicts.items()}
+        base = theirs if kind == "restore" else self._base(current, later or [])
+        settled = settle(kind, _patch(self.operation.fields, "fields"), base, theirs, self.operation.resolve)
+        if settled.outcome == "conflict":
+            conflicts = {name: asdict(conflict) for name, conflict in settled.merged.conflicts.items()}
             return _result(self.operation, "conflict", version=version, conflicts=conflicts)
-        is_known = not changed(base.fields, theirs.fields) and theirs.deleted in (False, kind == "delete")
-        written = await self._write(theirs, merged, version)
-        return _result(self.operation, "applied" if is_known else "merged", version=written)
+        written = await self._write(theirs, settled.merged.state, version)
+        return _result(self.operation, settled.outcome, version=written)
 
     def _base(self, current: Mapping[str, Any], later: list[Mapping[str, list[Any]]]) -> State:
         known = self.operation.base_version
@@ -166,20 +162,15 @@ class _Work:
             raise Problem(409, "base-unknown", "base_version cannot be rebuilt; read the memory and start from it")
         return State({**rebuild(current, later), **_patch(self.operation.base, "base")})
 
-    def _mine(self, base: State) -> State:
-        if self.operation.kind == "delete":
-            return State(base.fields, deleted=True)
-        return State({**base.fields, **_patch(self.operation.fields, "fields")})
-
-    async def _write(self, theirs: State, merged: Merged, version: int) -> int:
+    async def _write(self, theirs: State, wanted: State, version: int) -> int:
         which = {"id": self.operation.id}
-        wanted = merged.state
         if wanted.deleted and not theirs.deleted:
             version = await self._step("trash_memory", {**which, "versions": [version]})
         elif theirs.deleted and not wanted.deleted:
             version = await self._step("restore_memory", which)
         if not wanted.deleted and (names := changed(theirs.fields, wanted.fields)):
-            patch = {name: wanted.fields[name] for name in names}
+            # Each side's tags may be within the limits that both together pass.
+            patch = _patch({name: wanted.fields[name] for name in names}, "merged")
             if "body" in patch:
                 patch["content_hash"] = "\\x" + content_hash(patch["body"]).hex()
             params = {**which, "versions": [version], "patch": Jsonb(patch, dumps=dump_json)}

@@ -24,6 +24,7 @@ DELETED = "deleted"
 """How a conflict over the memory's being there is named."""
 
 Side = Literal["mine", "theirs"]
+Alteration = Literal["update", "delete", "restore"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +76,40 @@ def merge(base: State, mine: State, theirs: State, resolve: Side | None = None) 
         elif not same(became, wanted):
             conflicts[name] = Conflict(was, wanted, became)
             fields[name] = wanted if resolve == "mine" else became
-    deleted, over = _is_deleted(
-        base, mine, theirs, resolve, is_edited=bool(changed(theirs.fields, fields) or conflicts)
-    )
+    deleter = mine if mine.deleted else theirs
+    is_edited = bool(conflicts or changed(deleter.fields, fields))
+    deleted, over = _is_deleted(base, mine, theirs, resolve, is_edited=is_edited)
     if over:
         conflicts[DELETED] = over
         if mine.deleted:
-            for name in changed(base.fields, theirs.fields):
+            for name in changed(mine.fields, theirs.fields):
                 conflicts.setdefault(name, Conflict(base.fields[name], mine.fields[name], theirs.fields[name]))
     if deleted and theirs.deleted:
         fields = dict(theirs.fields)
     return Merged(State(fields, deleted), conflicts)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What comes of an operation: its outcome, and the memory as it shall be."""
+
+    outcome: Literal["applied", "merged", "conflict"]
+    merged: Merged
+
+
+def settle(
+    kind: Alteration, patch: Mapping[str, Any], base: State, theirs: State,
+    resolve: Side | None,
+) -> Settled:  # fmt: skip
+    """Decide what an operation that began at the base comes to now: a conflict is one that no side was taken in."""
+    if kind == "restore":
+        return Settled("applied", Merged(State(theirs.fields), {}))
+    mine = State(base.fields, deleted=True) if kind == "delete" else State({**base.fields, **patch})
+    merged = merge(base, mine, theirs, resolve)
+    if merged.conflicts and resolve is None:
+        return Settled("conflict", merged)
+    is_known = not changed(base.fields, theirs.fields) and (kind == "delete" or not theirs.deleted)
+    return Settled("applied" if is_known else "merged", merged)
 
 
 def _is_deleted(
@@ -96,7 +120,7 @@ def _is_deleted(
     if base.deleted:
         # One side took it out of the trash, where the other only left it.
         return False, None
-    if not (changed(base.fields, theirs.fields) if mine.deleted else is_edited):
+    if not is_edited:
         return True, None
     return (mine if resolve == "mine" else theirs).deleted, Conflict(False, mine.deleted, theirs.deleted)
 
