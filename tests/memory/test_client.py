@@ -162,7 +162,7 @@ def test_a_service_that_stays_away_is_unreachable(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_search_is_read_into_memories() -> None:
-    """Until the service itself answers, an answer as it is documented."""
+    """Against a transport that answers as the service documents its search."""
     told: dict[str, Any] = {
         **dict.fromkeys(FIELDS), "id": str(uuid4()), "body": "b", "tags": [], "provenance": {}, "pinned": False,
         "is_recalled": False, "duplicate_of": None, "version": 1, "change_seq": 1, "enrichment_status": "done",

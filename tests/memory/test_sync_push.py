@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 from collections import Counter
@@ -13,6 +14,9 @@ import psycopg
 import pytest
 
 from pg_steadytext.cluster.postgres import PrivateCluster
+from pg_steadytext.memory.jobs.cleanup import clean
+from pg_steadytext.memory.storage.database import Database
+from pg_steadytext.settings import Settings
 from tests.memory.conftest import NewPerson
 from tests.memory.server import Api, MemoryServer, Person, at_once
 from tests.support.runtime import wait_until
@@ -298,20 +302,31 @@ def test_a_batch_without_operations_or_with_too_many_is_refused(api: Api) -> Non
     assert api.post("/v1/sync", json={"operations": many}).status_code == 422
 
 
-def test_old_operations_are_forgotten(person: Person, superuser: psycopg.Connection) -> None:
+def test_old_operations_are_forgotten_by_the_hourly_cleaning(
+    cluster: PrivateCluster, memory_database: str, person: Person, superuser: psycopg.Connection
+) -> None:
+    def grow_old() -> None:
+        superuser.execute(
+            "UPDATE memory.sync_operations SET created_at = created_at - interval '30 days' WHERE user_id = %s",
+            (person.id,),
+        )
+
     memory = person.save("kept")["id"]
     operation = op("update", memory, base_version=1, fields={"title": "T"})
     push(person.api, operation)
-    superuser.execute(
-        "UPDATE memory.sync_operations SET created_at = created_at - interval '30 days' WHERE user_id = %s",
-        (person.id,),
-    )
+    grow_old()
     (again,) = push(person.api, operation)
     assert (again["outcome"], again["version"], again["replayed"]) == ("merged", 2, False)
-    superuser.execute(
-        "UPDATE memory.sync_operations SET created_at = created_at - interval '30 days' WHERE user_id = %s",
-        (person.id,),
-    )
-    superuser.execute("SELECT memory.cleanup_sync()")
+    grow_old()
+
+    async def cleaned() -> dict[str, int]:
+        database = Database(Settings.load(cluster.client_environment(memory_database)), 2, 10)
+        await database.open()
+        try:
+            return await clean(database)
+        finally:
+            await database.close()
+
+    assert asyncio.run(cleaned())["sync_operations"] >= 1
     left = superuser.execute("SELECT count(*) FROM memory.sync_operations WHERE user_id = %s", (person.id,)).fetchone()
     assert left == (0,)
