@@ -24,6 +24,10 @@ def fill(person: Person, superuser: psycopg.Connection) -> None:
     agent = person.api.post("/v1/agents", json={"name": "helper"}, headers={"Idempotency-Key": "k"}).json()["id"]
     session = person.api.post("/v1/sessions", json={"name": "talk", "agent_id": agent}).json()["id"]
     person.save("said", agent_id=agent, session_id=session)
+    gone = person.save("gone")["id"]
+    person.api.delete(f"/v1/memories/{gone}", params={"permanent": True})
+    pushed = {"operation": "o", "kind": "update", "id": one, "base_version": 1, "fields": {"title": "T"}}
+    person.api.post("/v1/sync", json={"operations": [pushed]})
     superuser.execute(
         "SELECT memory.open_session(gen_random_uuid(), %s, sha256(random()::text::bytea), sha256('c'), '1 day')",
         (person.id,),

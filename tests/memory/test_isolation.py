@@ -135,6 +135,21 @@ def test_every_endpoint_answers_404_for_anothers_object(bench: tuple[MemoryServe
     assert (calendar.status_code, "secret" in calendar.text) == (200, False)
     assert other.api.get("/v1/reminders/inbox").json()["counts"] == {"overdue": 0, "today": 0, "upcoming": 0}
 
+    batch = [
+        {"operation": f"{kind}-{known}", "kind": kind, "id": known, "base_version": 1, "fields": {}}
+        for kind in ("update", "delete", "restore")
+        for known in (target, trashed)
+    ]
+    for operation in batch:
+        answer = other.api.post("/v1/sync", json={"operations": [operation]})
+        assert [result["problem"]["status"] for result in answer.json()["results"]] == [404]
+    done = {"operation": "mine", "kind": "update", "id": second, "base_version": 1, "fields": {"title": "secret"}}
+    assert owner.api.post("/v1/sync", json={"operations": [done]}).json()["results"][0]["outcome"] == "applied"
+    answer = other.api.post("/v1/sync", json={"operations": [done]}).json()["results"][0]
+    assert (answer["replayed"], answer["problem"]["status"]) == (False, 404)
+    owner.api.delete(f"/v1/memories/{trashed}", params={"permanent": True})
+    assert other.api.post("/v1/sync", json={"operations": batch[-1:]}).json()["results"][0]["problem"]["status"] == 404
+
     assert _holds_nothing_of(owner, other)
     assert other.api.post("/v1/memories", json={"body": "the owner's secret"}).status_code == 201
     assert other.api.get("/v1/usage").json()["memories"]["used"] == 2
@@ -162,11 +177,13 @@ def _holds_nothing_of(owner: Person, other: Person) -> bool:
             "/v1/me", "/v1/me/export", "/v1/keys", "/v1/agents", "/v1/sessions", "/v1/usage",
             "/v1/memories/search?q=secret&mode=keyword", "/v1/memories/search?q=trash",
             f"/v1/memories/{_id_of(other)}/similar",
-            "/v1/reminders", "/v1/reminders/inbox", "/v1/reminders/feeds",
+            "/v1/reminders", "/v1/reminders/inbox", "/v1/reminders/feeds", "/v1/sync",
         )
     ]  # fmt: skip
     assert "my own" in pages[0]
-    return not any(word in page for page in pages for word in ("secret", "in the trash", "spy", "talk", str(owner.id)))
+    return not any(
+        word in page for page in pages for word in ("secret", "in the trash", "spy", "talk", "tombstone", str(owner.id))
+    )
 
 
 def test_no_vector_of_anothers_is_near(bench: tuple[MemoryServer, psycopg.Connection]) -> None:

@@ -1,4 +1,4 @@
-"""``pg-steadytext memory``: run the memory service, bring its schema up, make users and keys."""
+"""``pg-steadytext memory``: run the memory service, bring its schema up, make users and keys, and use it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import Annotated
 import psycopg
 import typer
 
+from pg_steadytext.cli import memory_notes
 from pg_steadytext.cli.console import console, speaks_plainly
 from pg_steadytext.settings import Settings
 
-app = typer.Typer(help="Run the memory service; make its users and keys.", no_args_is_help=True)
+app = typer.Typer(help="Run the memory service; make its users and keys; save and read memories.", no_args_is_help=True)
 user_app = typer.Typer(help="The service's users.", no_args_is_help=True)
 key_app = typer.Typer(help="The users' API keys.", no_args_is_help=True)
 app.add_typer(user_app, name="user")
 app.add_typer(key_app, name="key")
+app.add_typer(memory_notes.app)
 
 
 def _connect() -> psycopg.Connection:

@@ -10,6 +10,7 @@ from pg_steadytext.memory.domain.problems import Problem
 
 WITH_BODY = frozenset(("POST", "PUT", "PATCH"))
 IMPORT_PATH = "/v1/memories/import"
+SYNC_PATH = "/v1/sync"
 IMPORT_TYPES = ("application/x-ndjson", "application/jsonl", "text/markdown")
 
 
@@ -27,7 +28,7 @@ class Gate:
             await self.app(scope, receive, send)
             return
         is_import = scope["path"] == IMPORT_PATH
-        most = self.max_import_bytes if is_import else self.max_bytes
+        most = self.max_import_bytes if scope["path"] in (IMPORT_PATH, SYNC_PATH) else self.max_bytes
         length, kind = _headers(scope)
         if length is not None and length.isdigit() and int(length) > most:
             await answer(_too_large(most))(scope, receive, send)

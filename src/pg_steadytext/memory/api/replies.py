@@ -45,6 +45,7 @@ _SAYS: Mapping[int, str] = {
     403: "The key lacks the scope, or the CSRF token is missing.",
     404: "There is no such object of this user.",
     409: "It conflicts with what is there, or with a request in flight.",
+    410: "It is no longer known what was deleted since; read everything anew.",
     412: "It was changed in the meantime; `current` is what it is now.",
     413: "The request is too large.",
     415: "The content type is not one that is understood here.",

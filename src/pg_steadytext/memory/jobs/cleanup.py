@@ -25,7 +25,13 @@ async def clean(database: Database) -> dict[str, int]:
             total[kind] += number
         if done["trashed"] + done["purged"] < BATCH:
             (events,) = await database.call("clear_reminder_events", {})
-            return {**total, "reminder_events": events}
+            tombstones, operations = await database.call("cleanup_sync", {})
+            return {
+                **total,
+                "reminder_events": events,
+                "tombstones": tombstones,
+                "sync_operations": operations,
+            }
 
 
 async def clean_hourly(database: Database, pause: float = HOUR) -> None:

@@ -1,6 +1,6 @@
 -- name: take_memory
--- Behind the lock of the user's writes; refused when it is not there.
-SELECT (memory.take(%(id)s, NULL, false)).version;
+-- Behind the lock of the user's writes; refused when it is not there. What is written of it next is a change of it.
+SELECT memory.touch(%(id)s);
 
 -- name: list_links
 SELECT jsonb_build_object('target_id', l.target_id, 'kind', l.kind, 'created_at', memory.iso(l.created_at))::text

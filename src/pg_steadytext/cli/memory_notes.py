@@ -1,0 +1,152 @@
+"""``pg-steadytext memory save, list, show, delete, export``: a user's memories, over HTTP."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import typer
+
+from pg_steadytext.cli.console import console, speaks_plainly
+from pg_steadytext.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from pg_steadytext.memory.client import Memory, MemoryClient
+
+app = typer.Typer()
+
+Url = Annotated[str | None, typer.Option(envvar="STEADYTEXT_MEMORY_URL", help="Where the service is")]
+Key = Annotated[str | None, typer.Option(envvar="STEADYTEXT_MEMORY_KEY", help="The user's API key")]
+Which = Annotated[str, typer.Argument(help="The memory's id")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON, a memory a line.")]
+
+
+class Form(StrEnum):
+    """How an export is written."""
+
+    jsonl = "jsonl"
+    markdown = "markdown"
+
+
+def _client(url: str | None, key: str | None) -> MemoryClient:
+    from pg_steadytext.memory.client import MemoryClient
+
+    return MemoryClient(url, key)
+
+
+def _id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise InvalidArgument(f"{text!r} is no memory's id", hint="pg-steadytext memory list shows them.") from None
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _line(memory: Memory) -> str:
+    return json.dumps(asdict(memory), default=_plain, ensure_ascii=False)
+
+
+def _say(text: str) -> None:
+    console.print(text, markup=False, soft_wrap=True)
+
+
+@app.command()
+@speaks_plainly
+def save(
+    body: Annotated[str, typer.Argument(help="The text; - reads it from standard input")],
+    title: Annotated[str | None, typer.Option()] = None,
+    category: Annotated[str | None, typer.Option()] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="May be repeated")] = None,
+    source: Annotated[str | None, typer.Option(help="Where it comes from")] = None,
+    pinned: Annotated[bool, typer.Option("--pinned")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Save it although the same text is there.")] = False,
+    url: Url = None, key: Key = None,
+) -> None:  # fmt: skip
+    """Save a memory and print its id; one of the same text keeps the id it has."""
+    text = sys.stdin.read() if body == "-" else body
+    with _client(url, key) as client:
+        saved = client.save(
+            text, title=title, category=category, tags=tag or [], source=source, pinned=pinned, force=force
+        )
+    _say(str(saved.id))
+
+
+@app.command("list")
+@speaks_plainly
+def list_all(
+    limit: Annotated[int, typer.Option(min=1, help="How many at most")] = 20,
+    tag: Annotated[str | None, typer.Option()] = None,
+    category: Annotated[str | None, typer.Option()] = None,
+    trash: Annotated[bool, typer.Option("--trash", help="What is in the trash.")] = False,
+    as_json: AsJson = False, url: Url = None, key: Key = None,
+) -> None:  # fmt: skip
+    """List memories, the newest first."""
+    filters: dict[str, Any] = {"tag": tag, "category": category, "trash": trash}
+    with _client(url, key) as client:
+        for number, memory in enumerate(client.list(page_size=min(limit, 200), **filters)):
+            if number == limit:
+                break
+            _say(_line(memory) if as_json else _shortly(memory))
+
+
+def _shortly(memory: Memory) -> str:
+    first = memory.title or memory.body.strip().splitlines()[0]
+    tags = "".join(f" #{tag}" for tag in memory.tags)
+    return f"{memory.id}  {memory.created_at:%Y-%m-%d}  {first[:80]}{tags}"
+
+
+@app.command()
+@speaks_plainly
+def show(which: Which, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
+    """Show a memory, also one in the trash."""
+    with _client(url, key) as client:
+        memory = client.get(_id(which), trash=True)
+    if as_json:
+        _say(_line(memory))
+        return
+    for name in ("title", "category", "tags", "source", "created_at", "updated_at", "expires_at", "deleted_at"):
+        if value := getattr(memory, name):
+            _say(f"{name}: {', '.join(value) if isinstance(value, list) else _plain(value)}")
+    _say(f"\n{memory.body}")
+
+
+@app.command()
+@speaks_plainly
+def delete(
+    which: Which,
+    permanent: Annotated[bool, typer.Option("--permanent", help="For good, and not to the trash.")] = False,
+    url: Url = None, key: Key = None,
+) -> None:  # fmt: skip
+    """Put a memory into the trash, or delete it for good."""
+    with _client(url, key) as client:
+        client.delete(_id(which), permanent=permanent)
+
+
+@app.command()
+@speaks_plainly
+def export(
+    form: Annotated[Form, typer.Option("--format", help="How it is written")] = Form.jsonl,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file [default: standard output]")] = None,
+    url: Url = None, key: Key = None,
+) -> None:  # fmt: skip
+    """Write every memory that is not in the trash, in a form that an import reads."""
+    with _client(url, key) as client:
+        pieces = client.export("markdown" if form is Form.markdown else "jsonl")
+        if output is None:
+            for piece in pieces:
+                sys.stdout.write(piece)
+            return
+        # Asked first, so that a refusal leaves the file as it was.
+        first = next(pieces, "")
+        with output.open("w", encoding="utf-8") as file:
+            file.write(first)
+            file.writelines(pieces)

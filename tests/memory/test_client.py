@@ -1,0 +1,311 @@
+"""The Python client, waiting and awaited, against the service."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import psycopg
+import pytest
+
+from pg_steadytext.errors import InvalidArgument
+from pg_steadytext.memory.client import (
+    AsyncMemoryClient,
+    Changed,
+    CursorGone,
+    LimitReached,
+    Memory,
+    MemoryClient,
+    NoSuchMemory,
+    Operation,
+    Refused,
+    Unreachable,
+)
+from pg_steadytext.memory.domain.merge import FIELDS, State, changed
+from tests.memory.conftest import NewPerson
+from tests.memory.offline import Offline
+from tests.memory.server import MemoryServer, Person
+
+
+@pytest.fixture
+def client(server: MemoryServer, person: Person) -> MemoryClient:
+    """The user's client."""
+    return MemoryClient(server.url, person.key)
+
+
+class Lossy(httpx2.HTTPTransport):
+    """Carries every request to the service, and loses the first answer to each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost = 0
+        self._seen: set[int] = set()
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = super().handle_request(request)
+        if id(request) not in self._seen:
+            self._seen.add(id(request))
+            response.close()
+            self.lost += 1
+            raise httpx2.ReadError("the answer was lost", request=request)
+        return response
+
+
+def test_a_memory_is_saved_read_changed_deleted_and_restored(client: MemoryClient) -> None:
+    ends = datetime(2090, 1, 1, tzinfo=UTC)
+    saved = client.save("The key is under the pot.", tags=["home"], expires_at=ends)
+    assert (saved.version, saved.tags, saved.expires_at, saved.created_at.tzinfo) == (1, ["home"], ends, UTC)
+    assert client.get(saved.id) == client.get(str(saved.id)) == client.get(saved) == saved
+    assert client.save("the key is under the pot.").duplicate_of == saved.id
+    assert client.save("the key is under the pot.", force=True).id != saved.id
+
+    named = client.update(saved, title="Key", expires_at=None)
+    assert (named.version, named.title, named.expires_at, named.body) == (2, "Key", None, saved.body)
+    client.delete(named)
+    with pytest.raises(NoSuchMemory):
+        client.get(named)
+    assert client.get(named, trash=True).deleted_at is not None
+    assert client.restore(named).deleted_at is None
+    client.delete(named.id, permanent=True)
+    with pytest.raises(NoSuchMemory):
+        client.restore(named)
+
+
+def test_a_change_of_an_old_version_raises_with_the_memory_as_it_is_now(client: MemoryClient) -> None:
+    first = client.save("contested")
+    second = client.update(first, title="quicker")
+    with pytest.raises(Changed) as refused:
+        client.update(first, title="slower")
+    assert refused.value.current == second
+    with pytest.raises(Changed):
+        client.delete(first)
+    assert client.update(first.id, version=2, title="known").version == 3
+    assert client.update(first.id, title="whatever it is").version == 4
+
+
+def test_a_list_goes_on_over_all_pages(client: MemoryClient) -> None:
+    saved = [client.save(f"note {number}", category="even" if number % 2 == 0 else "odd") for number in range(7)]
+    assert list(client.list(page_size=3)) == saved[::-1]
+    assert [note.body for note in client.list(page_size=2, category="odd")] == ["note 5", "note 3", "note 1"]
+    assert list(client.list(since=saved[5].created_at, until=saved[6].created_at)) == [saved[5]]
+    assert list(client.list(trash=True)) == []
+
+
+@pytest.mark.parametrize("form", ["jsonl", "markdown"])
+def test_what_is_exported_is_imported(server: MemoryServer, new_person: NewPerson, form: Any) -> None:
+    with MemoryClient(server.url, new_person().key) as one, MemoryClient(server.url, new_person().key) as other:
+        for number in range(3):
+            one.save(f"note {number}", tags=[str(number)])
+        done = other.import_all("".join(one.export(form)), form)
+        assert (done.created, done.duplicates) == (3, 0)
+        assert [(note.body, note.tags) for note in other.list()] == [(note.body, note.tags) for note in one.list()]
+        with pytest.raises(Refused, match="is not JSON"):
+            other.import_all("{")
+
+
+def test_refusals_carry_what_the_problem_document_tells(
+    server: MemoryServer, new_person: NewPerson, superuser: psycopg.Connection
+) -> None:
+    superuser.execute("INSERT INTO memory.tiers VALUES ('one a day', 97, 10, 1000, 1, 10, 10, false)")
+    with MemoryClient(server.url, new_person(plan="one a day").key) as client:
+        client.save("one")
+        with pytest.raises(LimitReached) as limited:
+            client.save("two")
+        assert (limited.value.status, limited.value.kind) == (429, "daily-limit")
+        assert limited.value.members["what"] == "saves"
+        assert 0 < (limited.value.retry_after or 0) <= 86400
+        with pytest.raises(Refused) as invalid:
+            client.save(" ")
+        assert (invalid.value.status, invalid.value.members["errors"][0]["at"]) == (422, ["body", "body"])
+        with pytest.raises(Refused, match="unchanged") as bad:
+            client.pull("no cursor")
+        assert bad.value.status == 400
+    with MemoryClient(server.url, "mem_nobody") as nobody, pytest.raises(Refused) as unknown:
+        nobody.save("x")
+    assert unknown.value.status == 401
+
+
+def test_a_lost_answer_is_asked_for_again_and_has_one_effect(server: MemoryServer, person: Person) -> None:
+    lossy = Lossy()
+    with MemoryClient(server.url, person.key, transport=lossy) as client:
+        saved = client.save("once", force=True)
+        named = client.update(saved, title="T")
+        assert (named.version, named.id) == (2, saved.id)
+        client.delete(named)
+        assert client.restore(saved).version == 4
+        assert client.import_all('{"body": "imported"}').created == 1
+        (result,) = client.push([Operation(kind="update", id=saved.id, base_version=4, fields={"title": "U"})])
+        assert (result.outcome, result.version, result.replayed) == ("applied", 5, True)
+        assert len(list(client.list())) == 2
+        client.delete(saved.id, permanent=True)
+    assert lossy.lost == 8
+    assert person.api.get("/v1/usage").json()["saves"]["used"] == 2
+
+
+def test_a_service_that_stays_away_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pg_steadytext.memory.client._calls.FIRST_PAUSE", 0.001)
+    with MemoryClient("http://127.0.0.1:1", "mem_x", retries=2) as client:
+        with pytest.raises(Unreachable, match="does not answer"):
+            client.save("x")
+        with pytest.raises(Unreachable):
+            list(client.export())
+    monkeypatch.delenv("STEADYTEXT_MEMORY_KEY", raising=False)
+    with pytest.raises(InvalidArgument, match="key is not given"):
+        MemoryClient("http://127.0.0.1:1")
+
+
+def test_a_search_is_read_into_memories() -> None:
+    """Against a transport that answers as the service documents its search."""
+    told: dict[str, Any] = {
+        **dict.fromkeys(FIELDS), "id": str(uuid4()), "body": "b", "tags": [], "provenance": {}, "pinned": False,
+        "is_recalled": False, "duplicate_of": None, "version": 1, "change_seq": 1, "enrichment_status": "done",
+        "embedding_status": "done", "deleted_at": None, "created_at": "2026-01-01T00:00:00.000000Z",
+        "updated_at": "2026-01-01T00:00:00.000000Z", "score": 0.5, "similarity": None, "ranks": None,
+        "highlights": {"title": None, "body": "<mark>b</mark>"},
+    }  # fmt: skip
+    asked: list[httpx2.Request] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request)
+        return httpx2.Response(200, json={"items": [told], "mode": "keyword", "degraded_because": "model-slow"})
+
+    with MemoryClient("http://memory", "mem_x", transport=httpx2.MockTransport(answer)) as client:
+        found = client.search("b", tag=["x", "y"], since=datetime(2026, 1, 1, tzinfo=UTC))
+    assert (found.mode, found.degraded_because, found.items[0].score) == ("keyword", "model-slow", 0.5)
+    assert isinstance(found.items[0].memory, Memory)
+    params = asked[0].url.params
+    assert (params["q"], params.get_list("tag"), params["from"]) == ("b", ["x", "y"], "2026-01-01T00:00:00+00:00")
+
+
+def test_the_awaited_client_does_the_same(server: MemoryServer, person: Person) -> None:
+    async def act() -> None:
+        async with AsyncMemoryClient(server.url, person.key) as client:
+            saved = [await client.save(f"note {number}") for number in range(3)]
+            named = await client.update(saved[0], title="T")
+            assert await client.get(saved[0]) == named
+            with pytest.raises(Changed):
+                await client.update(saved[0], title="U")
+            await client.delete(named)
+            assert [note.body async for note in client.list(page_size=1)] == ["note 2", "note 1"]
+            await client.restore(named)
+            text = "".join([piece async for piece in client.export()])
+            assert (await client.import_all(text)).duplicates == 3
+            (result,) = await client.push([Operation(kind="delete", id=saved[1].id, base_version=1)])
+            assert result.outcome == "applied"
+            changes = await client.pull()
+            waiting = asyncio.create_task(client.pull(changes.cursor, wait=20))
+            await asyncio.sleep(0.2)
+            await client.save("while the other waits")
+            assert [change.memory.body for change in (await waiting).items if change.memory] == [
+                "while the other waits"
+            ]
+        async with AsyncMemoryClient("http://127.0.0.1:1", "mem_x", retries=0) as nowhere:
+            with pytest.raises(Unreachable):
+                await nowhere.get(uuid4())
+
+    asyncio.run(act())
+
+
+def test_more_operations_than_a_batch_takes_are_pushed_in_several(client: MemoryClient) -> None:
+    memory = client.save("counted")
+    operations = [Operation(kind="restore", id=memory.id) for _ in range(501)]
+    results = client.push(operations)
+    assert [result.operation for result in results] == [one.operation for one in operations]
+    assert {result.outcome for result in results} == {"applied"}
+
+
+def test_a_tombstone_and_a_cursor_that_is_gone_are_told_apart(
+    client: MemoryClient, superuser: psycopg.Connection
+) -> None:
+    memory = client.save("short-lived")
+    cursor = client.pull().cursor
+    client.delete(memory, permanent=True)
+    (gone,) = client.pull(cursor).items
+    assert (gone.id, gone.memory) == (memory.id, None)
+    assert gone.deleted_at is not None
+    superuser.execute("UPDATE memory.sync_epoch SET epoch = gen_random_uuid()")
+    with pytest.raises(CursorGone):
+        client.pull(cursor)
+
+
+def test_the_client_loads_nothing_of_the_server() -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", "import sys, pg_steadytext.memory.client; print(' '.join(sys.modules))"],
+        capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    assert not {"fastapi", "pydantic", "psycopg", "uvicorn", "orjson", "pg_steadytext.memory.domain"} & set(found)
+
+
+class Remote:
+    """The service as an offline client needs it."""
+
+    def __init__(self, client: MemoryClient) -> None:
+        self.client = client
+
+    def push(self, operations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        sent = [Operation(**{"force": True, **one}) for one in operations]
+        return [{"outcome": one.outcome, "problem": one.problem} for one in self.client.push(sent)]
+
+    def pull(self) -> dict[str, tuple[int, State]]:
+        return {
+            str(note.id): (
+                note.version,
+                State({name: getattr(note, name) for name in FIELDS}, note.deleted_at is not None),
+            )
+            for note in (change.memory for change in self.client.pull(limit=500).items)
+            if note is not None
+        }
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_two_offline_clients_and_the_service_end_with_the_same_memories(client: MemoryClient, seed: int) -> None:
+    chance = random.Random(seed)
+    server = Remote(client)
+    first = Offline("z", "mine")
+    for number in range(3):
+        first.create({"body": f"memory {number}", "tags": ["s", "t"]})
+    first.sync(server)
+    clients = [Offline("a", "mine"), Offline("b", "theirs")]
+    for offline in clients:
+        offline.sync(server)
+    for _ in range(4):
+        for offline in clients:
+            for _ in range(5):
+                _act(offline, chance)
+        chance.choice(clients).sync(server)
+    for offline in (*clients, clients[0]):
+        offline.sync(server)
+
+    kept = server.pull()
+    assert clients[0].conflicts + clients[1].conflicts > 0
+    for offline in clients:
+        assert offline.view.keys() == kept.keys()
+        for name, (_, state) in kept.items():
+            assert offline.view[name].deleted == state.deleted
+            assert changed(state.fields, offline.view[name].fields) == []
+
+
+def _act(offline: Offline, chance: random.Random) -> None:
+    live = sorted(name for name, state in offline.view.items() if not state.deleted)
+    away = sorted(name for name, state in offline.view.items() if state.deleted)
+    kind = chance.choice(("create", "update", "update", "update", "delete", "restore"))
+    fields = {
+        "title": chance.choice("abc"), "tags": chance.sample("stuv", 2), "body": chance.choice(("x", "y")),
+        "provenance": {chance.choice("pq"): chance.randrange(3)},
+    }  # fmt: skip
+    patch = {name: fields[name] for name in chance.sample(sorted(fields), 2)}
+    if kind == "create":
+        offline.create({"body": "new", **patch})
+    elif kind == "update" and live:
+        offline.update(chance.choice(live), patch)
+    elif kind == "delete" and live:
+        offline.delete(chance.choice(live))
+    elif kind == "restore" and away:
+        offline.restore(chance.choice(away))

@@ -1,0 +1,72 @@
+"""``pg-steadytext memory`` save, list, show, delete, export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from pg_steadytext.cli.main import app
+from tests.memory.server import MemoryServer, Person
+
+
+@pytest.fixture(autouse=True)
+def environment(server: MemoryServer, person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the service is, and who asks."""
+    monkeypatch.setenv("STEADYTEXT_MEMORY_URL", server.url)
+    monkeypatch.setenv("STEADYTEXT_MEMORY_KEY", person.key)
+
+
+def command(*words: str, stdin: str | None = None) -> Result:
+    """Run a command."""
+    return CliRunner().invoke(app, ["memory", *words], input=stdin)
+
+
+def told(*words: str, stdin: str | None = None) -> str:
+    """What a command that succeeds prints."""
+    result = command(*words, stdin=stdin)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_a_memory_is_saved_listed_shown_and_deleted() -> None:
+    first = told("save", "The [red] key is\nunder the pot.", "--tag", "home", "--tag", "keys").strip()
+    second = told("save", "-", "--title", "Second", stdin="from a pipe").strip()
+    assert told("save", "the [red] key is under the POT.").strip() == first
+
+    lines = told("list").splitlines()
+    assert [line.split()[0] for line in lines] == [second, first]
+    assert lines[0].endswith("Second")
+    assert lines[1].endswith("The [red] key is #home #keys")
+    assert len(told("list", "--limit", "1").splitlines()) == 1
+    assert json.loads(told("list", "--json", "--tag", "home"))["id"] == first
+    assert told("show", first).endswith("The [red] key is\nunder the pot.\n")
+    assert json.loads(told("show", second, "--json"))["body"] == "from a pipe"
+
+    assert told("delete", first) == ""
+    assert told("list", "--trash").startswith(first)
+    assert "deleted_at: " in told("show", first)
+    told("delete", second, "--permanent")
+    assert told("list") == ""
+
+
+def test_an_export_goes_to_a_file_or_to_standard_output(tmp_path: Path, person: Person) -> None:
+    person.save("exported", title="T")
+    assert json.loads(told("export"))["body"] == "exported"
+    target = tmp_path / "memories.md"
+    assert told("export", "--format", "markdown", "-o", str(target)) == ""
+    assert target.read_text(encoding="utf-8").endswith("exported\n\n")
+    assert command("export", "--key", "mem_wrong", "-o", str(target)).exit_code == 1
+    assert target.read_text(encoding="utf-8").endswith("exported\n\n")
+
+
+def test_what_goes_wrong_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = command("show", str(uuid4()))
+    assert (absent.exit_code, absent.stderr) == (1, "error: there is no such memory\n")
+    assert "is no memory's id" in command("delete", "first").stderr
+    assert "the key or session is unknown" in command("list", "--key", "mem_wrong").stderr
+    monkeypatch.delenv("STEADYTEXT_MEMORY_KEY")
+    assert "STEADYTEXT_MEMORY_KEY" in command("list").stderr
