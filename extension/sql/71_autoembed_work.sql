@@ -190,11 +190,13 @@ END
 $$;
 
 -- Work that is due, for about `wanted` keys: locked, not yet claimed. What a worker was lost with is taken by a worker that
--- holds nothing else, and alone, so that it can take nothing with it.
+-- holds nothing else, and alone, so that it can take nothing with it. What is embedded anew for another model comes in
+-- small batches of its own, one at a time: a slow model must not hold up the vectors that are searched meanwhile.
 CREATE FUNCTION @extschema@._steadytext_autoembed_pick(worker bigint, wanted integer) RETURNS bigint[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     lost bigint;
+    anew bigint[];
 BEGIN
     SELECT w.id INTO lost FROM @extschema@._steadytext_autoembed_work w
     JOIN @extschema@.steadytext_autoembeddings d ON d.id = w.autoembed_id AND d.state = 'active' AND d.mode = 'auto'
@@ -202,10 +204,21 @@ BEGIN
     ORDER BY w.due_at LIMIT 1 FOR UPDATE OF w SKIP LOCKED;
     IF EXISTS (SELECT FROM @extschema@._steadytext_autoembed_work w
                WHERE w.worker_id = worker AND (lost IS NOT NULL OR w.attempt > 1)) THEN
-        RETURN '{}';
+        RETURN '{}'::bigint[];
     ELSIF lost IS NOT NULL THEN
         RETURN ARRAY[lost];
     END IF;
+    IF NOT EXISTS (SELECT FROM @extschema@._steadytext_autoembed_work w JOIN @extschema@.steadytext_autoembeddings d ON d.id = w.autoembed_id
+                   WHERE w.worker_id = worker AND d.replaces IS NOT NULL) THEN
+        anew := @extschema@._steadytext_autoembed_due(least(wanted, 64), true);
+    END IF;
+    RETURN CASE WHEN cardinality(anew) > 0 THEN anew ELSE @extschema@._steadytext_autoembed_due(wanted, false) END;
+END
+$$;
+
+CREATE FUNCTION @extschema@._steadytext_autoembed_due(wanted integer, anew boolean) RETURNS bigint[]
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
     RETURN ARRAY(
         SELECT c.id FROM (
             SELECT f.id, f.size, sum(f.size) OVER (ORDER BY f.priority DESC, f.due_at, f.id) AS running
@@ -214,7 +227,7 @@ BEGIN
                 WHERE o.autoembed_id = d.id AND o.priority = p AND o.worker_id IS NULL AND NOT o.failed AND o.attempt = 0
                   AND o.due_at <= clock_timestamp()
                 ORDER BY o.due_at LIMIT least(wanted, 64) FOR UPDATE SKIP LOCKED) f
-            WHERE d.state = 'active' AND d.mode = 'auto') c
+            WHERE d.state = 'active' AND d.mode = 'auto' AND (d.replaces IS NOT NULL) = anew) c
         WHERE c.running - c.size < wanted);
 END
 $$;

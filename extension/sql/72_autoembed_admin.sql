@@ -33,7 +33,8 @@ CREATE FUNCTION @extschema@.steadytext_autoembed_status(
     relation regclass DEFAULT NULL,
     OUT id integer, OUT table_name text, OUT destination name, OUT model text, OUT state text, OUT reason text,
     OUT total bigint, OUT embedded bigint, OUT pending bigint, OUT processing bigint, OUT failed bigint,
-    OUT backfill text, OUT rate double precision, OUT estimated_end timestamptz, OUT index_state text
+    OUT backfill text, OUT rate double precision, OUT estimated_end timestamptz, OUT index_state text,
+    OUT backfill_rows bigint, OUT backfill_total bigint, OUT backfill_rate integer, OUT replaces name, OUT outdated boolean
 ) RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -53,12 +54,22 @@ BEGIN
         destination := d.destination;
         model := d.model_name;
         state := d.state;
-        reason := d.reason;
         backfill := CASE WHEN d.backfill_done THEN 'done' ELSE 'running' END;
+        backfill_rate := d.backfill_rate;
+        backfill_rows := d.backfill_queued - (
+            SELECT coalesce(sum(cardinality(w.keys)), 0) FROM @extschema@._steadytext_autoembed_work w
+            WHERE w.autoembed_id = d.id AND w.priority = 1 AND NOT w.failed);
+        backfill_total := CASE WHEN d.backfill_done THEN d.backfill_queued ELSE greatest(coalesce(d.backfill_total, total), d.backfill_queued) END;
+        replaces := (SELECT o.destination FROM @extschema@.steadytext_autoembeddings o WHERE o.id = d.replaces);
+        -- the vectors are of other weights than the model now has
+        outdated := coalesce((SELECT m.digest <> d.model_digest FROM @extschema@.steadytext_models m WHERE m.name = d.model_name), false);
+        reason := CASE WHEN outdated AND d.reason IS NULL AND d.replaces IS NULL
+            THEN format('the file of %s has changed since the table was embedded: steadytext_autoembed_reembed() embeds it anew', d.model_name)
+            ELSE d.reason END;
         rate := coalesce(d.rate * exp(-extract(epoch FROM clock_timestamp() - d.rated_at) / 30), 0);
         estimated_end := CASE WHEN pending + processing = 0 AND d.backfill_done THEN NULL WHEN rate > 0.01
             THEN clock_timestamp() + make_interval(secs => least(1e9,
-                CASE WHEN d.backfill_done THEN pending + processing ELSE greatest(total - embedded, pending) END / rate)) END;
+                (pending + processing + CASE WHEN d.backfill_done THEN 0 ELSE backfill_total - d.backfill_queued END) / rate)) END;
         index_state := d.index_state;
         RETURN NEXT;
     END LOOP;
@@ -112,7 +123,7 @@ DECLARE
     gone bigint[];
 BEGIN
     IF cardinality(keys) = 0 OR d.state = 'broken' THEN
-        RETURN '{}';
+        RETURN '{}'::bigint[];
     END IF;
     there := ARRAY(SELECT r.key FROM @extschema@._steadytext_as_owner_of(d.relation, @extschema@._steadytext_exists_statement(d), keys) r);
     gone := ARRAY(SELECT w.id FROM @extschema@._steadytext_autoembed_work w
@@ -122,7 +133,7 @@ BEGIN
     END IF;
     RETURN gone;
 EXCEPTION WHEN lock_not_available THEN
-    RETURN '{}';  -- somebody changes the table: it is seen the next time
+    RETURN '{}'::bigint[];  -- somebody changes the table: it is seen the next time
 END
 $$;
 

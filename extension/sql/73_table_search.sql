@@ -88,7 +88,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN
     IF NOT has_any_column_privilege(@extschema@._steadytext_caller(), relation, 'SELECT')
        OR NOT EXISTS (SELECT FROM @extschema@.steadytext_autoembeddings e WHERE e.id = autoembed AND e.relation = relation) THEN
-        RETURN '{}';
+        RETURN '{}'::text[];
     END IF;
     RETURN ARRAY(
         (SELECT k FROM @extschema@._steadytext_autoembed_log l, unnest(l.keys) k WHERE l.autoembed_id = autoembed LIMIT 10000)
@@ -111,7 +111,7 @@ BEGIN
        AND NOT (SELECT c.relrowsecurity FROM pg_class c WHERE c.oid = d.relation) THEN
         RETURN ARRAY(SELECT r.key FROM @extschema@._steadytext_autoembed_read(d, keys) r WHERE r.words IS NOT NULL);
     END IF;
-    RETURN '{}';
+    RETURN '{}'::text[];
 END
 $$;
 

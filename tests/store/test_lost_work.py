@@ -37,8 +37,8 @@ def worker_that_dies_of_the_poison(rows: Store) -> list[list[str]]:
             return held  # type: ignore[return-value]
         for work, attempt, version, autoembed, keys in claimed:
             rows.connection.execute(
-                "SELECT _steadytext_autoembed_finish(%s, %s, %s, ARRAY[%s::bigint], ARRAY[%s::int], %s::bigint[], %s::text[],"
-                " %s::text[], %s::text[], %s::text[], %s::text[])",
+                "SELECT _steadytext_autoembed_finish(%s, %s, %s, ARRAY[%s::bigint], ARRAY[%s::int], %s::bigint[],"
+                " %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])",
                 (worker, autoembed, version, work, attempt, [work] * len(keys), keys, *([[None] * len(keys)] * 4)),  # type: ignore[arg-type]
             )
 
@@ -107,7 +107,8 @@ KEYWORD = "SELECT key ->> 'id', chunk FROM steadytext_search('t', %s, mode => 'k
 
 @pytest.mark.parametrize(
     ("declared", "word"),
-    [("'body'", "zebra"), ("template => '{body}!'", "zebra"), ("'body', filter => 'id < 10'", "zebra"), ("'body'", "zebbra")],
+    [("'body'", "zebra"), ("template => '{body}!'", "zebra"), ("'body', filter => 'id < 10'", "zebra"),
+     ("'body'", "zebbra")],
 )  # fmt: skip
 def test_a_row_that_waits_is_found_by_its_words(store: Store, declared: str, word: str) -> None:
     store.run(

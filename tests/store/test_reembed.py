@@ -9,14 +9,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from pg_steadytext.cluster import ports
 from pg_steadytext.cluster.account import Account
 from pg_steadytext.cluster.home import Home
 from pg_steadytext.engines.catalogue import Model, ModelFile, record_model
-from tests.queue.conftest import StartWorker
 from tests.queue.workers import until
 from tests.store.conftest import Store
 from tests.support.daemon import DaemonProcess
@@ -37,9 +35,15 @@ def two_models(test_home: Home, account: Account, model_dir: Path) -> Iterator[t
     record_model(
         folder,
         Model(
-            name=SECOND, kind="embedding", engine="llama", context=512, licence="Apache-2.0",
-            files=(ModelFile(weights.name, "0" * 64),), dimensions=576, pooling="mean",
-        ),  # fmt: skip
+            name=SECOND,
+            kind="embedding",
+            engine="llama",
+            context=512,
+            licence="Apache-2.0",
+            files=(ModelFile(weights.name, "0" * 64),),
+            dimensions=576,
+            pooling="mean",
+        ),
     )
     port = ports.choose(())
     process = DaemonProcess(test_home, account, port, ports.choose((), taken={port}), folder)
@@ -50,12 +54,12 @@ def two_models(test_home: Home, account: Account, model_dir: Path) -> Iterator[t
 
 @pytest.fixture
 def texts(store: Store, two_models: tuple[DaemonProcess, Path]) -> Store:
-    """With a worker, and a declared table ``t (id, body)`` of a hundred and twenty rows that has its index."""
+    """With a worker, and a declared table ``t (id, body)`` of fifty rows that has its index."""
     store.run(
         f"SELECT steadytext_config_set('daemon_port', '{two_models[0].port}')",
         "SELECT steadytext_models_sync()",
         "CREATE TABLE t (id int PRIMARY KEY, body text)",
-        "INSERT INTO t SELECT n, 'text number ' || n FROM generate_series(1, 120) n",
+        "INSERT INTO t SELECT n, 'text number ' || n FROM generate_series(1, 50) n",
         "SELECT steadytext_autoembed('t', 'body')",
     )
     store.start("--lanes", "autoembed", "--lease", "2", STEADYTEXT_DAEMON_PORT=str(two_models[0].port))
@@ -71,7 +75,8 @@ def is_switched(store: Store) -> bool:
 def wrong(store: Store, vector: str = "embedding", model: str = SECOND) -> list[tuple[object, ...]]:
     """Rows whose vector is not the present text's, embedded anew by the model."""
     return store.rows(
-        f"SELECT id FROM t WHERE {vector}::text IS DISTINCT FROM steadytext_embed(body, false, model => '{model}')::text"
+        f"SELECT id FROM t WHERE {vector}::text"
+        f" IS DISTINCT FROM steadytext_embed(body, false, model => '{model}')::text"
     )
 
 
@@ -110,11 +115,12 @@ def test_searches_and_writes_go_on_while_a_model_is_replaced(texts: Store, conne
         assert [key for key, _ in found] == ["42"]
         assert found[0][1] > 0.9999
         models.append(searcher.execute("SELECT vector_dims(embedding) FROM t WHERE id = 42").fetchone())
+        time.sleep(0.05)
 
     def write(turn: int) -> None:
-        writer.execute("UPDATE t SET body = 'turn ' || %s || ' of ' || id WHERE id = 60 + %s", (turn, turn % 40))
+        writer.execute("UPDATE t SET body = 'turn ' || %s || ' of ' || id WHERE id = %s", (turn, 1 + turn % 40))
         writer.execute("INSERT INTO t VALUES (%s, 'a new text ' || %s)", (1000 + turn, turn))
-        time.sleep(0.1)
+        time.sleep(1)
 
     watcher.keep(search)
     watcher.keep(write)
@@ -122,7 +128,7 @@ def test_searches_and_writes_go_on_while_a_model_is_replaced(texts: Store, conne
     until(lambda: is_switched(texts), 240, lambda: str(texts.rows("SELECT * FROM steadytext_autoembed_status('t')")))
     time.sleep(1)
     turns = watcher.stop()
-    assert min(turns) > 10
+    assert min(turns) > 5
     assert {dims for (dims,) in models} == {384, 576}  # type: ignore[misc]
     texts.settle(120)
     assert wrong(texts) == []
@@ -130,3 +136,14 @@ def test_searches_and_writes_go_on_while_a_model_is_replaced(texts: Store, conne
     assert texts.rows(columns) == [("id",), ("body",), ("embedding",)]
     until(lambda: texts.value("SELECT index_state FROM steadytext_autoembed_status('t')") == "built", 60)
     assert texts.value("SELECT count(*) FROM pg_indexes WHERE tablename = 't'") == 3
+
+
+def test_a_second_models_vectors_are_made(texts: Store) -> None:
+    print(
+        texts.rows(
+            f"SELECT clock_timestamp(), vector_dims(steadytext_embed('x', false, model => '{SECOND}')), clock_timestamp()"
+        )
+    )
+    texts.run(f"SELECT steadytext_autoembed_reembed('t', '{SECOND}')")
+    until(lambda: is_switched(texts), 45, lambda: str(texts.rows("SELECT * FROM steadytext_autoembed_status('t')")))
+    assert wrong(texts) == []
