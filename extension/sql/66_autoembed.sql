@@ -35,6 +35,11 @@ CREATE TABLE @extschema@.steadytext_autoembeddings (
     backfill_missing boolean NOT NULL DEFAULT false,
     backfill_done boolean NOT NULL,
     backfill_rate integer,
+    backfill_total bigint,
+    backfill_queued bigint NOT NULL DEFAULT 0,
+    replaces integer UNIQUE,
+    retired name,
+    retired_seen_at timestamptz,
     embedded bigint NOT NULL DEFAULT 0,
     rate double precision,
     rated_at timestamptz,
@@ -49,6 +54,13 @@ COMMENT ON COLUMN @extschema@.steadytext_autoembeddings.version IS 'Raised by ev
 COMMENT ON COLUMN @extschema@.steadytext_autoembeddings.backfill_cursor IS 'The greatest key that the backfill has queued; null before its first';
 COMMENT ON COLUMN @extschema@.steadytext_autoembeddings.backfill_missing IS 'Whether the backfill passes over rows that have a vector';
 COMMENT ON COLUMN @extschema@.steadytext_autoembeddings.backfill_rate IS 'Most rows a second that the backfill queues; null: as fast as they are embedded';
+COMMENT ON COLUMN @extschema@.steadytext_autoembeddings.backfill_total IS 'Rows that the backfill found when it began; null before';
+COMMENT ON COLUMN @extschema@.steadytext_autoembeddings.replaces IS
+    'The declaration in whose place this one comes when it has embedded all rows with its model; null for one that is searched';
+COMMENT ON COLUMN @extschema@.steadytext_autoembeddings.retired IS
+    'What held the vectors of the model before: dropped when nobody can see it any more';
+COMMENT ON COLUMN @extschema@.steadytext_autoembeddings.retired_seen_at IS
+    'Transactions that began after it see the new vectors';
 COMMENT ON COLUMN @extschema@.steadytext_autoembeddings.rate IS 'Rows a second, an average that forgets within a minute';
 
 -- Append only, and no key of it is looked for: a changed row costs the statement that changes it some bytes here.
@@ -78,6 +90,8 @@ CREATE TABLE @extschema@._steadytext_autoembed_work (
 
 COMMENT ON COLUMN @extschema@._steadytext_autoembed_work.worker_id IS
     'Who holds it. A worker that leaves, or whose lease is taken, takes its row with it and so gives this back';
+COMMENT ON COLUMN @extschema@._steadytext_autoembed_work.attempt IS
+    'Counts claims that were not given back; where nobody holds it, how many workers were lost with it';
 COMMENT ON COLUMN @extschema@._steadytext_autoembed_work.priority IS '5: a change; 1: the backfill';
 
 CREATE INDEX _steadytext_autoembed_work_due_idx ON @extschema@._steadytext_autoembed_work (autoembed_id, priority, due_at)
@@ -86,6 +100,9 @@ CREATE INDEX _steadytext_autoembed_work_held_idx ON @extschema@._steadytext_auto
     WHERE worker_id IS NOT NULL;
 CREATE INDEX _steadytext_autoembed_work_failed_idx ON @extschema@._steadytext_autoembed_work (autoembed_id)
     WHERE failed;
+-- Claimed, and given back by nobody: who held it was lost.
+CREATE INDEX _steadytext_autoembed_work_lost_idx ON @extschema@._steadytext_autoembed_work (due_at)
+    WHERE worker_id IS NULL AND NOT failed AND attempt > 0;
 
 -- What a dump holds nobody holds: the worker of it is not there.
 CREATE FUNCTION @extschema@._steadytext_autoembed_unheld() RETURNS trigger

@@ -169,6 +169,21 @@ BEGIN
 END
 $$;
 
+-- Those of the keys in $1 whose rows exist.
+CREATE FUNCTION @extschema@._steadytext_exists_statement(d @extschema@.steadytext_autoembeddings) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    source constant text := @extschema@._steadytext_relation_name(d.relation);
+BEGIN
+    RETURN format($f$
+        SELECT steadytext_g.steadytext_key AS key, NULL::pg_catalog.text AS value, NULL::pg_catalog.text AS note
+        FROM pg_catalog.unnest($1) AS steadytext_g (steadytext_key) JOIN %s ON (%s) = (%s)$f$,
+        source, @extschema@._steadytext_key_list(d.relation, d.key_columns, source),
+        @extschema@._steadytext_key_values(d.relation, d.key_columns, 'steadytext_g.steadytext_key'));
+END
+$$;
+
 -- The same for chunks: in $3 each key has a JSON array of its chunks' texts (t) and vectors (v), or null.
 CREATE FUNCTION @extschema@._steadytext_write_chunks_statement(d @extschema@.steadytext_autoembeddings) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -264,6 +279,18 @@ BEGIN
         source, keys, given, (SELECT c.relname FROM pg_class c WHERE c.oid = d.relation),
         (@extschema@._steadytext_column_names(d.relation, ARRAY[d.destination_column]))[1],
         @extschema@._steadytext_vector_schema(), @extschema@._steadytext_words(d));
+END
+$$;
+
+-- How many rows a backfill from the beginning is to visit.
+CREATE FUNCTION @extschema@._steadytext_scan_count_statement(d @extschema@.steadytext_autoembeddings) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    source constant text := @extschema@._steadytext_relation_name(d.relation);
+BEGIN
+    RETURN format('SELECT pg_catalog.count(*)::pg_catalog.text AS key, NULL::pg_catalog.text AS value, NULL::pg_catalog.text AS note FROM %s WHERE %s',
+        source, CASE WHEN d.backfill_missing THEN @extschema@._steadytext_missing_condition(d, source) ELSE 'true' END);
 END
 $$;
 

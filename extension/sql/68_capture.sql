@@ -26,6 +26,8 @@ BEGIN
             SELECT a.attnum FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
             WHERE a.attrelid = $1.relation AND a.attnum > 0 AND NOT a.attisdropped
               AND a.attnum IS DISTINCT FROM $1.destination_column
+              AND NOT EXISTS (SELECT FROM @extschema@.steadytext_autoembeddings e  -- where vectors are made anew, neither column is a source
+                              WHERE e.destination_column = a.attnum AND (e.replaces = $1.id OR e.id = $1.replaces))
               AND (a.attnum = ANY ($1.columns) OR position(lower(a.attname) IN lower($1.filter)) > 0
                    OR position(lower(c.relname) || '.*' IN lower($1.filter)) > 0
                    OR $1.filter ~* ('[(][[:space:]]*"?' || regexp_replace(c.relname, '([^[:alnum:]_])', E'\\\\\\1', 'g') || '"?[[:space:]]*[)]'))

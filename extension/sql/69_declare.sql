@@ -13,7 +13,7 @@ BEGIN
         PERFORM @extschema@._steadytext_raise('22004', 'relation cannot be null');
     END IF;
     SELECT count(*) INTO others FROM @extschema@.steadytext_autoembeddings d
-    WHERE d.relation = relation AND (destination IS NULL OR d.destination = destination);
+    WHERE d.relation = relation AND CASE WHEN destination IS NULL THEN d.replaces IS NULL ELSE d.destination = destination END;
     IF others = 0 THEN
         PERFORM @extschema@._steadytext_raise('P0002', format('table %s has no automatic embedding%s', relation,
             coalesce(' into "' || left(destination, 100) || '"', '')), 'Declare one with steadytext_autoembed().');
@@ -22,9 +22,13 @@ BEGIN
             'Name the one you mean by its destination.');
     END IF;
     SELECT d.* INTO found FROM @extschema@.steadytext_autoembeddings d
-    WHERE d.relation = relation AND (destination IS NULL OR d.destination = destination);
+    WHERE d.relation = relation AND CASE WHEN destination IS NULL THEN d.replaces IS NULL ELSE d.destination = destination END;
     IF to_change THEN
         PERFORM @extschema@._steadytext_check_owner(relation);
+        IF found.replaces IS NOT NULL THEN
+            PERFORM @extschema@._steadytext_raise('55000', format('"%s" of table %s is being filled with vectors of another model', destination, relation),
+                'What is changed is the declaration that it is to replace; steadytext_autoembed_reembed_cancel() gives it up.');
+        END IF;
         PERFORM @extschema@._steadytext_builder_gives_way(relation);
         SELECT d.* INTO found FROM @extschema@.steadytext_autoembeddings d WHERE d.id = found.id FOR NO KEY UPDATE;
     END IF;
@@ -144,7 +148,22 @@ BEGIN
 END
 $$;
 
--- Make the table that holds a chunked text's parts, and a view that shows them with their rows.
+-- The view that shows chunks with their rows.
+CREATE FUNCTION @extschema@._steadytext_chunk_view(relation regclass, key_columns smallint[], destination text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+BEGIN
+    PERFORM @extschema@._steadytext_as_owner_of(relation, format(
+        'CREATE VIEW %1$I.%2$I AS SELECT r.*, c.chunk AS chunk_number, c.content AS chunk_content, c.embedding AS chunk_embedding '
+        'FROM %3$s AS r JOIN %1$I.%4$I AS c USING (%5$s)', n.nspname, destination || '_view',
+        @extschema@._steadytext_relation_name(relation), destination,
+        (SELECT string_agg(quote_ident(k), ', ' ORDER BY p)
+         FROM unnest(@extschema@._steadytext_column_names(relation, key_columns)) WITH ORDINALITY u (k, p))))
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation;
+END
+$$;
+
+-- Make the table that holds a chunked text's parts.
 CREATE FUNCTION @extschema@._steadytext_chunk_table(
     relation regclass, key_columns smallint[], destination text, dimensions integer
 ) RETURNS regclass
@@ -168,9 +187,6 @@ BEGIN
         schema, destination, (SELECT string_agg(format('%I %s NOT NULL', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' ORDER BY n.place)
             FROM unnest(key_columns) WITH ORDINALITY n (number, place) JOIN pg_attribute a ON a.attrelid = relation AND a.attnum = n.number),
         @extschema@._steadytext_vector_schema(), dimensions, names, source));
-    PERFORM @extschema@._steadytext_as_owner_of(relation, format(
-        'CREATE VIEW %1$I.%2$I AS SELECT r.*, c.chunk AS chunk_number, c.content AS chunk_content, c.embedding AS chunk_embedding '
-        'FROM %3$s AS r JOIN %1$I.%4$I AS c USING (%5$s)', schema, destination || '_view', source, destination, names));
     RETURN to_regclass(format('%I.%I', schema, destination));
 END
 $$;
@@ -300,6 +316,7 @@ BEGIN
         d.destination_column := @extschema@._steadytext_destination_column(relation, destination, d.dimensions);
     ELSE
         d.chunk_table := @extschema@._steadytext_chunk_table(relation, d.key_columns, destination, d.dimensions);
+        PERFORM @extschema@._steadytext_chunk_view(relation, d.key_columns, destination);
     END IF;
     INSERT INTO @extschema@.steadytext_autoembeddings AS e
         (relation, relation_name, key_columns, key_names, columns, column_names, template, filter, model_name, model_digest, dimensions, remote,

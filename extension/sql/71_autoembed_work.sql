@@ -35,6 +35,7 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     d @extschema@.steadytext_autoembeddings;
     keys text[];
+    total bigint;
     queued bigint := 0;
 BEGIN
     FOR d IN SELECT e.* FROM @extschema@.steadytext_autoembeddings e
@@ -43,6 +44,11 @@ BEGIN
                                WHERE w.autoembed_id = e.id AND w.priority = 1 AND w.worker_id IS NULL AND NOT w.failed))
              ORDER BY e.id FOR NO KEY UPDATE SKIP LOCKED LOOP
         BEGIN
+            total := d.backfill_total;
+            IF total IS NULL THEN
+                SELECT r.key::bigint INTO total
+                FROM @extschema@._steadytext_as_owner_of(d.relation, @extschema@._steadytext_scan_count_statement(d)) r;
+            END IF;
             keys := ARRAY(SELECT r.key FROM @extschema@._steadytext_as_owner_of(
                 d.relation, @extschema@._steadytext_scan_statement(d, rows_at_once), ARRAY[d.backfill_cursor]) r);
         EXCEPTION WHEN lock_not_available THEN
@@ -53,7 +59,8 @@ BEGIN
                clock_timestamp() + make_interval(secs => coalesce(min(k.place) / d.backfill_rate::double precision, 0))
         FROM unnest(keys) WITH ORDINALITY k (key, place) GROUP BY (k.place - 1) / 64 ORDER BY min(k.place);
         UPDATE @extschema@.steadytext_autoembeddings e
-        SET backfill_cursor = coalesce(keys[cardinality(keys)], e.backfill_cursor), backfill_done = cardinality(keys) < rows_at_once
+        SET backfill_cursor = coalesce(keys[cardinality(keys)], e.backfill_cursor), backfill_done = cardinality(keys) < rows_at_once,
+            backfill_total = total, backfill_queued = e.backfill_queued + cardinality(keys)
         WHERE e.id = d.id;
         queued := queued + cardinality(keys);
     END LOOP;
@@ -130,16 +137,20 @@ DECLARE
 BEGIN
     PERFORM @extschema@._steadytext_worker_keep(worker);
     PERFORM @extschema@._steadytext_autoembed_drain(1000);
-    claimed := @extschema@._steadytext_autoembed_pick(wanted);
+    PERFORM @extschema@._steadytext_autoembed_suspect();
+    claimed := @extschema@._steadytext_autoembed_pick(worker, wanted);
     IF cardinality(claimed) = 0 AND @extschema@._steadytext_autoembed_backfill(NULL) > 0 THEN
-        claimed := @extschema@._steadytext_autoembed_pick(wanted);
+        claimed := @extschema@._steadytext_autoembed_pick(worker, wanted);
     END IF;
     IF cardinality(claimed) = 0 THEN
         RETURN QUERY SELECT NULL::bigint, NULL::integer, NULL::smallint, NULL::integer, NULL::integer, NULL::text, NULL::boolean,
             NULL::jsonb, NULL::text[], NULL::text[], NULL::text[], NULL::text[], @extschema@._steadytext_autoembed_pause();
         RETURN;
     END IF;
-    UPDATE @extschema@._steadytext_autoembed_work w SET worker_id = worker, attempt = w.attempt + 1 WHERE w.id = ANY (claimed);
+    UPDATE @extschema@._steadytext_autoembed_work w
+    SET worker_id = worker, attempt = w.attempt + 1,
+        due_at = CASE w.attempt WHEN 0 THEN w.due_at ELSE @extschema@._steadytext_queue_backoff(w.attempt) END  -- should it be lost
+    WHERE w.id = ANY (claimed);
     RETURN QUERY
     SELECT w.id, w.attempt, w.priority, d.id, d.version, d.model_name, d.remote, d.chunking, t.keys, t.words, t.codes, t.errors, NULL::double precision
     FROM @extschema@._steadytext_autoembed_work w
@@ -150,8 +161,62 @@ BEGIN
 END
 $$;
 
--- Work that is due, for about `wanted` keys: locked, not yet claimed.
-CREATE FUNCTION @extschema@._steadytext_autoembed_pick(wanted integer) RETURNS bigint[]
+-- Work whose workers were lost time and again. A key of it may be what ends them, so the others are parted from it; the
+-- one that ended its worker alone is given up when its retries are used up.
+CREATE FUNCTION @extschema@._steadytext_autoembed_suspect() RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    most integer;
+    lost @extschema@._steadytext_autoembed_work;
+BEGIN
+    SELECT greatest(s.queue_max_retries, 1) INTO most FROM @extschema@._steadytext_settings s;
+    FOR lost IN SELECT w.* FROM @extschema@._steadytext_autoembed_work w
+                WHERE w.worker_id IS NULL AND NOT w.failed AND w.attempt > 0
+                  AND (w.attempt > most OR w.attempt > 1 AND cardinality(w.keys) > 1) FOR UPDATE SKIP LOCKED LOOP
+        IF cardinality(lost.keys) = 1 THEN
+            UPDATE @extschema@._steadytext_autoembed_work w
+            SET failed = true, attempt = 0, retry_count = lost.attempt - 1, last_retry_at = clock_timestamp(), code = '57P01',
+                error = format('the process that embedded it was lost %s times', lost.attempt)
+            WHERE w.id = lost.id;
+        ELSE
+            DELETE FROM @extschema@._steadytext_autoembed_work w WHERE w.id = lost.id;
+            INSERT INTO @extschema@._steadytext_autoembed_work (autoembed_id, priority, keys, due_at, attempt, retry_count)
+            SELECT lost.autoembed_id, lost.priority, ARRAY[k], lost.due_at, least(lost.attempt, most), lost.retry_count
+            FROM unnest(lost.keys) k;
+        END IF;
+    END LOOP;
+END
+$$;
+
+-- Work that is due, for about `wanted` keys: locked, not yet claimed. What a worker was lost with is taken by a worker that
+-- holds nothing else, and alone, so that it can take nothing with it. What is embedded anew for another model comes in
+-- small batches of its own, one at a time: a slow model must not hold up the vectors that are searched meanwhile.
+CREATE FUNCTION @extschema@._steadytext_autoembed_pick(worker bigint, wanted integer) RETURNS bigint[]
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    lost bigint;
+    anew bigint[];
+BEGIN
+    SELECT w.id INTO lost FROM @extschema@._steadytext_autoembed_work w
+    JOIN @extschema@.steadytext_autoembeddings d ON d.id = w.autoembed_id AND d.state = 'active' AND d.mode = 'auto'
+    WHERE w.worker_id IS NULL AND NOT w.failed AND w.attempt > 0 AND w.due_at <= clock_timestamp()
+    ORDER BY w.due_at LIMIT 1 FOR UPDATE OF w SKIP LOCKED;
+    IF EXISTS (SELECT FROM @extschema@._steadytext_autoembed_work w
+               WHERE w.worker_id = worker AND (lost IS NOT NULL OR w.attempt > 1)) THEN
+        RETURN '{}'::bigint[];
+    ELSIF lost IS NOT NULL THEN
+        RETURN ARRAY[lost];
+    END IF;
+    IF NOT EXISTS (SELECT FROM @extschema@._steadytext_autoembed_work w JOIN @extschema@.steadytext_autoembeddings d ON d.id = w.autoembed_id
+                   WHERE w.worker_id = worker AND d.replaces IS NOT NULL) THEN
+        anew := @extschema@._steadytext_autoembed_due(least(wanted, 64), true);
+    END IF;
+    RETURN CASE WHEN cardinality(anew) > 0 THEN anew ELSE @extschema@._steadytext_autoembed_due(wanted, false) END;
+END
+$$;
+
+CREATE FUNCTION @extschema@._steadytext_autoembed_due(wanted integer, anew boolean) RETURNS bigint[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN ARRAY(
@@ -159,10 +224,10 @@ BEGIN
             SELECT f.id, f.size, sum(f.size) OVER (ORDER BY f.priority DESC, f.due_at, f.id) AS running
             FROM @extschema@.steadytext_autoembeddings d, unnest(ARRAY[5, 1]) p, LATERAL (
                 SELECT o.id, o.priority, o.due_at, cardinality(o.keys) AS size FROM @extschema@._steadytext_autoembed_work o
-                WHERE o.autoembed_id = d.id AND o.priority = p AND o.worker_id IS NULL AND NOT o.failed
+                WHERE o.autoembed_id = d.id AND o.priority = p AND o.worker_id IS NULL AND NOT o.failed AND o.attempt = 0
                   AND o.due_at <= clock_timestamp()
                 ORDER BY o.due_at LIMIT least(wanted, 64) FOR UPDATE SKIP LOCKED) f
-            WHERE d.state = 'active' AND d.mode = 'auto') c
+            WHERE d.state = 'active' AND d.mode = 'auto' AND (d.replaces IS NOT NULL) = anew) c
         WHERE c.running - c.size < wanted);
 END
 $$;
@@ -199,6 +264,23 @@ BEGIN
 END
 $$;
 
+-- Keep a declaration's columns and tables from changing their names until this transaction ends: between the statement that
+-- is written of them and its run, new vectors could come in the place of the old.
+CREATE FUNCTION @extschema@._steadytext_autoembed_hold(autoembed integer) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    relation regclass;
+BEGIN
+    SELECT e.relation INTO relation FROM @extschema@.steadytext_autoembeddings e
+    JOIN pg_class c ON c.oid = e.relation WHERE e.id = autoembed;
+    IF relation IS NOT NULL THEN
+        EXECUTE format('LOCK TABLE ONLY %s IN ACCESS SHARE MODE', relation);
+    END IF;
+EXCEPTION WHEN undefined_table THEN
+    NULL;  -- dropped this moment, and its declaration with it
+END
+$$;
+
 -- End claimed work of one declaration. Arrays `works` and `attempts` name it; the others run in parallel, an element for
 -- each key: its work, the digest of the text that was embedded, the vector, or what failed. Returns how many were written.
 -- Of several keys, those that fail or are locked go on as work of their own, so that no row holds up another.
@@ -215,6 +297,7 @@ DECLARE
     written bigint := 0;
     notes jsonb := '{}'::jsonb;
 BEGIN
+    PERFORM @extschema@._steadytext_autoembed_hold(autoembed);
     SELECT e.* INTO d FROM @extschema@.steadytext_autoembeddings e WHERE e.id = autoembed;
     good := ARRAY(SELECT p FROM generate_subscripts(keys, 1) p WHERE codes[p] IS NULL);
     IF d.version = expected_version AND cardinality(good) > 0 THEN
@@ -275,16 +358,19 @@ BEGIN
 END
 $$;
 
--- Give work back: the worker stops, or the daemon is not there. Costs no attempt.
-CREATE FUNCTION @extschema@._steadytext_autoembed_release(worker bigint, works bigint[], pause interval) RETURNS bigint
+-- Give work back: the worker stops, or the daemon is not there. Costs no attempt, unless the daemon was lost with it.
+CREATE FUNCTION @extschema@._steadytext_autoembed_release(
+    worker bigint, works bigint[], pause interval, lost boolean DEFAULT false
+) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     released bigint;
 BEGIN
     UPDATE @extschema@._steadytext_autoembed_work w
-    SET worker_id = NULL, attempt = w.attempt - 1,
-        due_at = CASE WHEN pause > interval '0' THEN clock_timestamp() + pause ELSE w.due_at END
+    SET worker_id = NULL, attempt = w.attempt - (NOT lost)::integer,
+        due_at = CASE WHEN pause > interval '0' THEN clock_timestamp() + pause
+                      WHEN lost THEN w.due_at ELSE least(w.due_at, clock_timestamp()) END
     WHERE w.id = ANY (works) AND w.worker_id = worker;
     GET DIAGNOSTICS released = ROW_COUNT;
     RETURN released;

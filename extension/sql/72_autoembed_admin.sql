@@ -33,7 +33,8 @@ CREATE FUNCTION @extschema@.steadytext_autoembed_status(
     relation regclass DEFAULT NULL,
     OUT id integer, OUT table_name text, OUT destination name, OUT model text, OUT state text, OUT reason text,
     OUT total bigint, OUT embedded bigint, OUT pending bigint, OUT processing bigint, OUT failed bigint,
-    OUT backfill text, OUT rate double precision, OUT estimated_end timestamptz, OUT index_state text
+    OUT backfill text, OUT rate double precision, OUT estimated_end timestamptz, OUT index_state text,
+    OUT backfill_rows bigint, OUT backfill_total bigint, OUT backfill_rate integer, OUT replaces name, OUT outdated boolean
 ) RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -45,6 +46,7 @@ BEGIN
              WHERE (wanted IS NULL OR e.relation = wanted)
                AND (pg_has_role(@extschema@._steadytext_caller(), c.relowner, 'USAGE') OR @extschema@._steadytext_caller_is('steadytext_admin'))
              ORDER BY e.id LOOP
+        PERFORM @extschema@._steadytext_autoembed_gone(d);
         SELECT t.total, t.embedded INTO total, embedded FROM @extschema@._steadytext_autoembed_totals(d) t;
         SELECT c.pending, c.processing, c.failed INTO pending, processing, failed FROM @extschema@._steadytext_autoembed_counts(d.id) c;
         id := d.id;
@@ -52,12 +54,22 @@ BEGIN
         destination := d.destination;
         model := d.model_name;
         state := d.state;
-        reason := d.reason;
         backfill := CASE WHEN d.backfill_done THEN 'done' ELSE 'running' END;
+        backfill_rate := d.backfill_rate;
+        backfill_rows := d.backfill_queued - (
+            SELECT coalesce(sum(cardinality(w.keys)), 0) FROM @extschema@._steadytext_autoembed_work w
+            WHERE w.autoembed_id = d.id AND w.priority = 1 AND NOT w.failed);
+        backfill_total := CASE WHEN d.backfill_done THEN d.backfill_queued ELSE greatest(coalesce(d.backfill_total, total), d.backfill_queued) END;
+        replaces := (SELECT o.destination FROM @extschema@.steadytext_autoembeddings o WHERE o.id = d.replaces);
+        -- the vectors are of other weights than the model now has
+        outdated := coalesce((SELECT m.digest <> d.model_digest FROM @extschema@.steadytext_models m WHERE m.name = d.model_name), false);
+        reason := CASE WHEN outdated AND d.reason IS NULL AND d.replaces IS NULL
+            THEN format('the file of %s has changed since the table was embedded: steadytext_autoembed_reembed() embeds it anew', d.model_name)
+            ELSE d.reason END;
         rate := coalesce(d.rate * exp(-extract(epoch FROM clock_timestamp() - d.rated_at) / 30), 0);
         estimated_end := CASE WHEN pending + processing = 0 AND d.backfill_done THEN NULL WHEN rate > 0.01
             THEN clock_timestamp() + make_interval(secs => least(1e9,
-                CASE WHEN d.backfill_done THEN pending + processing ELSE greatest(total - embedded, pending) END / rate)) END;
+                (pending + processing + CASE WHEN d.backfill_done THEN 0 ELSE backfill_total - d.backfill_queued END) / rate)) END;
         index_state := d.index_state;
         RETURN NEXT;
     END LOOP;
@@ -85,9 +97,10 @@ BEGIN
     PERFORM @extschema@._steadytext_autoembed_find(relation, destination, false);
     PERFORM @extschema@._steadytext_check_owner(relation);
     LOOP
-        SELECT bool_and(d.backfill_done AND c.pending + c.processing = 0) INTO done
+        SELECT bool_and(d.backfill_done AND c.pending + c.processing = 0 AND d.replaces IS NULL) INTO done
         FROM @extschema@.steadytext_autoembeddings d, LATERAL @extschema@._steadytext_autoembed_counts(d.id) c
-        WHERE d.relation = relation AND (destination IS NULL OR d.destination = destination);
+        WHERE d.relation = relation AND (destination IS NULL OR d.destination = destination
+              OR d.replaces = (SELECT e.id FROM @extschema@.steadytext_autoembeddings e WHERE e.relation = relation AND e.destination = destination));
         IF done THEN
             RETURN true;
         ELSIF clock_timestamp() >= give_up THEN
@@ -96,6 +109,31 @@ BEGIN
         PERFORM pg_sleep(least(pause, greatest(0, extract(epoch FROM give_up - clock_timestamp()))));
         pause := least(2 * pause, 0.25);
     END LOOP;
+END
+$$;
+
+-- Failed work whose rows are gone is over; returns which it was, where it cannot be deleted too.
+CREATE FUNCTION @extschema@._steadytext_autoembed_gone(d @extschema@.steadytext_autoembeddings) RETURNS bigint[]
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    keys constant text[] := ARRAY(SELECT k FROM @extschema@._steadytext_autoembed_work w, unnest(w.keys) k
+                                  WHERE w.autoembed_id = d.id AND w.failed);
+    there text[];
+    gone bigint[];
+BEGIN
+    IF cardinality(keys) = 0 OR d.state = 'broken' THEN
+        RETURN '{}'::bigint[];
+    END IF;
+    there := ARRAY(SELECT r.key FROM @extschema@._steadytext_as_owner_of(d.relation, @extschema@._steadytext_exists_statement(d), keys) r);
+    gone := ARRAY(SELECT w.id FROM @extschema@._steadytext_autoembed_work w
+                  WHERE w.autoembed_id = d.id AND w.failed AND NOT w.keys && there);
+    IF cardinality(gone) > 0 AND @extschema@._steadytext_writable() THEN
+        DELETE FROM @extschema@._steadytext_autoembed_work w WHERE w.id = ANY (gone) AND w.failed;
+    END IF;
+    RETURN gone;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN '{}'::bigint[];  -- somebody changes the table: it is seen the next time
 END
 $$;
 
@@ -108,12 +146,14 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 #variable_conflict use_column
 DECLARE
     d @extschema@.steadytext_autoembeddings;
+    gone bigint[];
 BEGIN
     PERFORM @extschema@._steadytext_check_owner($1);
     d := @extschema@._steadytext_autoembed_find($1, $2, false);
+    gone := @extschema@._steadytext_autoembed_gone(d);
     RETURN QUERY SELECT k.key, w.code, w.error, w.retry_count, w.last_retry_at
     FROM @extschema@._steadytext_autoembed_work w, unnest(w.keys) k (key)
-    WHERE w.autoembed_id = d.id AND w.failed ORDER BY w.id;
+    WHERE w.autoembed_id = d.id AND w.failed AND w.id <> ALL (gone) ORDER BY w.id;
 END
 $$;
 
@@ -150,9 +190,10 @@ DECLARE
 BEGIN
     PERFORM @extschema@._steadytext_check_owner(relation);
     d := @extschema@._steadytext_autoembed_find(relation, destination, false);
+    PERFORM @extschema@._steadytext_autoembed_gone(d);
     WITH again AS (
         UPDATE @extschema@._steadytext_autoembed_work w
-        SET failed = false, retry_count = 0, due_at = clock_timestamp(), code = NULL, error = NULL
+        SET failed = false, attempt = 0, retry_count = 0, due_at = clock_timestamp(), code = NULL, error = NULL
         WHERE w.autoembed_id = d.id AND w.failed RETURNING cardinality(w.keys) AS size
     ) SELECT coalesce(sum(a.size), 0) INTO rows FROM again a;
     PERFORM @extschema@._steadytext_autoembed_wake();
@@ -171,7 +212,7 @@ BEGIN
         PERFORM @extschema@._steadytext_raise('55000', format('the automatic embedding of %s is broken: %s', relation, d.reason),
             'Change it with steadytext_autoembed_alter(), or drop it.');
     END IF;
-    UPDATE @extschema@.steadytext_autoembeddings e SET state = wanted WHERE e.id = d.id;
+    UPDATE @extschema@.steadytext_autoembeddings e SET state = wanted WHERE d.id IN (e.id, e.replaces) AND e.state <> 'broken';
     PERFORM @extschema@._steadytext_autoembed_wake();
 END
 $$;
@@ -213,6 +254,8 @@ BEGIN
     IF drop_vectors IS NULL THEN
         PERFORM @extschema@._steadytext_raise('22004', 'drop_vectors cannot be null');
     END IF;
+    PERFORM @extschema@._steadytext_reembed_abandon(s) FROM @extschema@.steadytext_autoembeddings s WHERE s.replaces = d.id;
+    PERFORM @extschema@._steadytext_reembed_sweep(d, '5s');
     PERFORM @extschema@._steadytext_autoembed_forget(d);
     PERFORM @extschema@._steadytext_as_owner_of(relation, format('DROP INDEX IF EXISTS %1$I.%2$I, %1$I.%3$I', n.nspname,
         @extschema@._steadytext_index_name(d, 'vector'), @extschema@._steadytext_index_name(d, 'words')), NULL, NULL, NULL, '5s')
@@ -228,11 +271,57 @@ BEGIN
 END
 $$;
 
+-- How fast the backfill goes from now on, also with what it has queued; null leaves it as it is.
+CREATE FUNCTION @extschema@._steadytext_backfill_pace(wanted integer, rate integer) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+BEGIN
+    IF rate IS NULL THEN
+        RETURN;
+    END IF;
+    UPDATE @extschema@.steadytext_autoembeddings e SET backfill_rate = nullif(rate, 0) WHERE wanted IN (e.id, e.replaces);
+    WITH waiting AS (
+        SELECT w.id, sum(cardinality(w.keys)) OVER (PARTITION BY w.autoembed_id ORDER BY w.due_at, w.id) AS ahead
+        FROM @extschema@._steadytext_autoembed_work w
+        WHERE w.priority = 1 AND w.worker_id IS NULL AND NOT w.failed AND w.attempt = 0
+          AND w.autoembed_id IN (SELECT e.id FROM @extschema@.steadytext_autoembeddings e WHERE wanted IN (e.id, e.replaces))
+    )
+    UPDATE @extschema@._steadytext_autoembed_work w
+    SET due_at = clock_timestamp() + make_interval(secs => coalesce(q.ahead / nullif(rate, 0)::double precision, 0))
+    FROM waiting q WHERE w.id = q.id AND w.worker_id IS NULL;
+END
+$$;
+
+-- Embed rows that have no vector, as those of a table that was declared without backfill, or all anew in their place; and
+-- say how many rows a second at most. Goes on from where it is if such a backfill is under way.
+CREATE FUNCTION @extschema@.steadytext_autoembed_backfill(
+    relation regclass, everything boolean DEFAULT false, rate integer DEFAULT NULL, destination text DEFAULT NULL
+) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    d @extschema@.steadytext_autoembeddings;
+BEGIN
+    d := @extschema@._steadytext_autoembed_find(relation, destination, true);
+    IF everything IS NULL THEN
+        PERFORM @extschema@._steadytext_raise('22004', 'everything cannot be null');
+    ELSIF rate < 0 THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'rate must be rows a second, or 0 for no limit');
+    END IF;
+    UPDATE @extschema@.steadytext_autoembeddings e
+    SET backfill_cursor = NULL, backfill_total = NULL, backfill_queued = 0, backfill_missing = NOT everything, backfill_done = false
+    WHERE e.id = d.id AND (e.backfill_done OR everything AND e.backfill_missing);
+    PERFORM @extschema@._steadytext_backfill_pace(d.id, rate);
+    PERFORM @extschema@._steadytext_autoembed_wake();
+END
+$$;
+
 -- Change what is embedded, or how. Null leaves as it is; an empty filter takes it away. Where the texts may have become
 -- others, all rows are embedded anew; meanwhile each keeps the vector that it has.
 CREATE FUNCTION @extschema@.steadytext_autoembed_alter(
     relation regclass, columns text[] DEFAULT NULL, template text DEFAULT NULL, filter text DEFAULT NULL,
-    mode text DEFAULT NULL, language text DEFAULT NULL, backfill_rate integer DEFAULT NULL, destination text DEFAULT NULL
+    mode text DEFAULT NULL, language text DEFAULT NULL, backfill_rate integer DEFAULT NULL, destination text DEFAULT NULL,
+    model text DEFAULT NULL, unsafe_mode boolean DEFAULT false
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -243,8 +332,8 @@ BEGIN
     d := @extschema@._steadytext_autoembed_find(relation, destination, true);
     IF num_nonnulls(columns, template) > 1 THEN
         PERFORM @extschema@._steadytext_raise('22023', 'columns and template cannot both be given');
-    ELSIF backfill_rate < 1 THEN
-        PERFORM @extschema@._steadytext_raise('22023', 'backfill_rate must be at least 1');
+    ELSIF backfill_rate < 0 THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'backfill_rate must be rows a second, or 0 for no limit');
     END IF;
     d.filter := CASE WHEN filter IS NULL THEN d.filter WHEN filter ~ '[^[:space:]]' THEN filter END;
     IF num_nonnulls(columns, template) = 1 THEN
@@ -262,13 +351,21 @@ BEGIN
     UPDATE @extschema@.steadytext_autoembeddings e
     SET columns = d.columns, column_names = d.column_names, template = d.template, filter = d.filter, mode = d.mode, language = d.language,
         key_columns = d.key_columns, key_names = @extschema@._steadytext_column_names(relation, d.key_columns),
-        backfill_rate = coalesce(backfill_rate, e.backfill_rate), version = e.version + 1,
+        version = e.version + 1,
         state = CASE e.state WHEN 'broken' THEN 'active' ELSE e.state END, reason = NULL,
         backfill_cursor = CASE WHEN anew THEN NULL ELSE e.backfill_cursor END,
+        backfill_total = CASE WHEN anew THEN NULL ELSE e.backfill_total END,
+        backfill_queued = CASE WHEN anew THEN 0 ELSE e.backfill_queued END,
         backfill_missing = e.backfill_missing AND NOT anew, backfill_done = e.backfill_done AND NOT anew
-    WHERE e.id = d.id RETURNING e.* INTO d;
-    PERFORM @extschema@._steadytext_capture_write(d);
-    PERFORM @extschema@._steadytext_capture_attach(d);
+    WHERE d.id IN (e.id, e.replaces);
+    PERFORM @extschema@._steadytext_backfill_pace(d.id, backfill_rate);
+    FOR d IN SELECT e.* FROM @extschema@.steadytext_autoembeddings e WHERE d.id IN (e.id, e.replaces) LOOP
+        PERFORM @extschema@._steadytext_capture_write(d);
+        PERFORM @extschema@._steadytext_capture_attach(d);
+    END LOOP;
+    IF model IS NOT NULL THEN
+        PERFORM @extschema@.steadytext_autoembed_reembed(relation, model, destination, unsafe_mode);
+    END IF;
     PERFORM @extschema@._steadytext_autoembed_wake();
 END
 $$;

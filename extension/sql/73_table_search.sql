@@ -4,17 +4,23 @@
 -- Where a declaration's vectors and texts are found, in SQL.
 CREATE FUNCTION @extschema@._steadytext_search_plan(
     relation regclass, destination text, OUT autoembed integer, OUT source text, OUT key text, OUT chunk text, OUT vector text,
-    OUT words text, OUT document text, OUT language text, OUT vectors text, OUT dimensions integer, OUT large boolean
-) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    OUT words text, OUT document text, OUT language text, OUT vectors text, OUT dimensions integer, OUT large boolean,
+    OUT waiting jsonb
+) LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     d @extschema@.steadytext_autoembeddings;
     base text;
+    row_key text;
 BEGIN
     d := @extschema@._steadytext_autoembed_find(relation, destination, false);
     IF NOT has_any_column_privilege(@extschema@._steadytext_caller(), relation, 'SELECT') THEN
         PERFORM @extschema@._steadytext_raise('42501', format('permission denied for table %s', relation));
     END IF;
+    -- Until the search is over, no other model's vectors come in the place of these. What may have come before is read anew;
+    -- a transaction that sees an older state finds its vectors under the name that they have now.
+    PERFORM @extschema@._steadytext_autoembed_hold(d.id);
+    d := @extschema@._steadytext_autoembed_find(relation, destination, false);
     base := @extschema@._steadytext_relation_name(relation);
     autoembed := d.id;
     language := quote_literal(d.language) || '::pg_catalog.regconfig';
@@ -23,11 +29,20 @@ BEGIN
     key := format('pg_catalog.jsonb_build_object(%s)', (
         SELECT string_agg(format('%L, %s.%I', n.name, base, n.name), ', ' ORDER BY n.place)
         FROM unnest(@extschema@._steadytext_column_names(relation, d.key_columns)) WITH ORDINALITY n (name, place)));
+    row_key := @extschema@._steadytext_key_text(relation, d.key_columns, base);
     IF d.chunk_table IS NOT NULL THEN
+        -- A row that has changed, or has no chunk yet, is found by the words that it has now.
+        waiting := jsonb_build_object('source', base, 'document', @extschema@._steadytext_document_expression(d),
+            'words', @extschema@._steadytext_source_expression(d), 'key', CASE WHEN d.filter IS NOT NULL THEN row_key ELSE 'NULL::text' END,
+            'condition', format('(%s EXISTS (SELECT FROM pg_catalog.unnest($4) AS g (k) WHERE (%s) OPERATOR(pg_catalog.=) (%s)))',
+                CASE WHEN d.backfill_done THEN '' ELSE replace(@extschema@._steadytext_missing_condition(d, base),
+                    ') = (', ') OPERATOR(pg_catalog.=) (') || ' OR ' END,
+                @extschema@._steadytext_key_list(relation, d.key_columns, base),
+                @extschema@._steadytext_key_values(relation, d.key_columns, 'g.k')));
         source := format('(SELECT c.chunk AS steadytext_chunk, c.content AS steadytext_content, c.embedding AS steadytext_embedding, %s FROM %s AS c) '
                          'AS steadytext_c JOIN %s ON (%s) OPERATOR(pg_catalog.=) (%s)',
             (SELECT string_agg(format('c.%I AS steadytext_key_%s', u.n, u.p), ', ') FROM unnest(@extschema@._steadytext_chunk_keys(d)) WITH ORDINALITY u (n, p)),
-            @extschema@._steadytext_relation_name(d.chunk_table), base,
+            d.chunk_table, base,
             (SELECT string_agg(format('steadytext_c.steadytext_key_%s', p), ', ' ORDER BY p) FROM generate_subscripts(d.key_columns, 1) p),
             @extschema@._steadytext_key_list(relation, d.key_columns, base));
         chunk := 'steadytext_c.steadytext_chunk';
@@ -39,9 +54,17 @@ BEGIN
     END IF;
     source := base;
     chunk := 'NULL::integer';
-    vector := format('%s.%I', base, (@extschema@._steadytext_column_names(relation, ARRAY[d.destination_column]))[1]);
+    vector := (SELECT i.identity FROM pg_attribute a, pg_identify_object('pg_class'::regclass, relation, a.attnum) i
+               WHERE a.attrelid = relation AND a.attnum = d.destination_column AND NOT a.attisdropped);
+    IF vector IS NULL THEN
+        PERFORM @extschema@._steadytext_raise('55000', format('the automatic embedding of %s is broken: column "%s", which held the vectors, was dropped',
+            relation, d.destination), 'Declare it anew.');
+    END IF;
     words := @extschema@._steadytext_source_expression(d);
     document := @extschema@._steadytext_document_expression(d);
+    IF d.filter IS NOT NULL THEN
+        waiting := jsonb_build_object('source', base, 'document', document, 'words', words, 'key', row_key, 'condition', vector || ' IS NULL');
+    END IF;
     large := (SELECT c.reltuples > 10000 OR c.relkind = 'p' FROM pg_class c WHERE c.oid = relation);
 END
 $$;
@@ -55,6 +78,40 @@ BEGIN
         SELECT string_agg(DISTINCT format('coalesce(%s.%I::pg_catalog.text, '''')', @extschema@._steadytext_relation_name(d.relation), name),
                           $q$ OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) $q$)
         FROM unnest(@extschema@._steadytext_column_names(d.relation, d.columns)) n (name));
+END
+$$;
+
+-- Keys of rows that wait to be embedded, or could not be; where there are very many, some of them.
+CREATE FUNCTION @extschema@._steadytext_search_pending(relation regclass, autoembed integer) RETURNS text[]
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+BEGIN
+    IF NOT has_any_column_privilege(@extschema@._steadytext_caller(), relation, 'SELECT')
+       OR NOT EXISTS (SELECT FROM @extschema@.steadytext_autoembeddings e WHERE e.id = autoembed AND e.relation = relation) THEN
+        RETURN '{}'::text[];
+    END IF;
+    RETURN ARRAY(
+        (SELECT k FROM @extschema@._steadytext_autoembed_log l, unnest(l.keys) k WHERE l.autoembed_id = autoembed LIMIT 10000)
+        UNION
+        (SELECT k FROM @extschema@._steadytext_autoembed_work w, unnest(w.keys) k
+         WHERE w.autoembed_id = autoembed AND w.priority > 1 LIMIT 10000));
+END
+$$;
+
+-- Those of some rows without a vector that the declaration's filter lets in. The filter is the owner's, and runs as the
+-- owner; so nothing is told of rows that policies may hide from the caller.
+CREATE FUNCTION @extschema@._steadytext_search_admitted(relation regclass, autoembed integer, keys text[]) RETURNS text[]
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    d @extschema@.steadytext_autoembeddings;
+BEGIN
+    SELECT e.* INTO d FROM @extschema@.steadytext_autoembeddings e WHERE e.id = autoembed AND e.relation = relation;
+    IF cardinality(keys) > 0 AND has_any_column_privilege(@extschema@._steadytext_caller(), relation, 'SELECT')
+       AND NOT (SELECT c.relrowsecurity FROM pg_class c WHERE c.oid = d.relation) THEN
+        RETURN ARRAY(SELECT r.key FROM @extschema@._steadytext_autoembed_read(d, keys) r WHERE r.words IS NOT NULL);
+    END IF;
+    RETURN '{}'::text[];
 END
 $$;
 
@@ -136,7 +193,7 @@ $$;
 -- Rows in which a query's words are: all of them, as a web search has it; any of them where those are too few; similar
 -- ones where even that finds nothing, as for a misspelt word (where pg_trgm is installed).
 CREATE FUNCTION @extschema@._steadytext_search_by_keyword(
-    plan jsonb, query text, filter text, most integer, enough integer, path text
+    relation regclass, plan jsonb, query text, filter text, most integer, enough integer, path text
 ) RETURNS TABLE (place bigint, key jsonb, chunk integer, content text)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -147,17 +204,19 @@ DECLARE
     trigrams text;
     found bigint := 0;
     more bigint := 0;
+    pending constant text[] := CASE WHEN plan ->> 'chunk' LIKE 'NULL%' THEN NULL
+        ELSE @extschema@._steadytext_search_pending(relation, (plan ->> 'autoembed')::integer) END;
 BEGIN
     EXECUTE format('SELECT websearch_to_tsquery(%1$s, $1), replace(plainto_tsquery(%1$s, $1)::text, '' & '', '' | '')::tsquery',
                    plan ->> 'language') INTO every, either USING query;
     IF numnode(every) > 0 THEN
         RETURN QUERY SELECT f.* FROM @extschema@._steadytext_search_texts(
-            plan, filter, most, 0, document || ' OPERATOR(pg_catalog.@@) $1', format('pg_catalog.ts_rank_cd(%s, $1)', document), every, NULL, NULL, path) f;
+            relation, plan, pending, filter, most, 0, document || ' OPERATOR(pg_catalog.@@) $1', format('pg_catalog.ts_rank_cd(%s, $1)', document), every, NULL, NULL, path) f;
         GET DIAGNOSTICS found = ROW_COUNT;
     END IF;
     IF found < enough AND numnode(either) > 1 THEN
         RETURN QUERY SELECT f.* FROM @extschema@._steadytext_search_texts(
-            plan, filter, most, found, format('%1$s OPERATOR(pg_catalog.@@) $1 AND NOT %1$s OPERATOR(pg_catalog.@@) $3', document),
+            relation, plan, pending, filter, most, found, format('%1$s OPERATOR(pg_catalog.@@) $1 AND NOT %1$s OPERATOR(pg_catalog.@@) $3', document),
             format('pg_catalog.ts_rank_cd(%s, $1)', document), either, NULL, every, path) f;
         GET DIAGNOSTICS more = ROW_COUNT;
     END IF;
@@ -165,30 +224,41 @@ BEGIN
     WHERE e.extname = 'pg_trgm';
     IF found + more = 0 AND trigrams IS NOT NULL THEN
         RETURN QUERY SELECT f.* FROM @extschema@._steadytext_search_texts(
-            plan, filter, most, 0, format('%s.word_similarity($2, %s) OPERATOR(pg_catalog.>=) 0.4', trigrams, plan ->> 'document'),
+            relation, plan, pending, filter, most, 0, format('%s.word_similarity($2, %s) OPERATOR(pg_catalog.>=) 0.4', trigrams, plan ->> 'document'),
             format('%s.word_similarity($2, %s)', trigrams, plan ->> 'document'), NULL, query, NULL, path) f;
     END IF;
 END
 $$;
 
+-- One look at the words: of what has vectors, and of what waits for them.
 CREATE FUNCTION @extschema@._steadytext_search_texts(
-    plan jsonb, filter text, most integer, behind bigint, condition text, rank text, wanted tsquery, words text,
-    unwanted tsquery, path text
+    relation regclass, plan jsonb, pending text[], filter text, most integer, behind bigint, condition text, rank text,
+    wanted tsquery, words text, unwanted tsquery, path text
 ) RETURNS TABLE (place bigint, key jsonb, chunk integer, content text)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
-    statement constant text := format($f$
-        SELECT %1$s OPERATOR(pg_catalog.+) pg_catalog.row_number() OVER (ORDER BY f.rank DESC, f.key::pg_catalog.text),
-               f.key, f.chunk, f.content
-        FROM (SELECT %2$s AS key, %3$s AS chunk, %4$s AS content, %5$s AS rank FROM %6$s
-              WHERE %7$s AND %8$s IS NOT NULL AND (%9$s
-              ) ORDER BY 4 DESC LIMIT %10$s) f$f$,
-        behind, plan ->> 'key', plan ->> 'chunk', plan ->> 'words', rank, plan ->> 'source', condition, plan ->> 'vector',
-        coalesce(filter, 'true'), most);
+    waiting constant jsonb := nullif(plan -> 'waiting', 'null');
+    arm constant text := E'(SELECT %1$s AS key, %2$s AS chunk, %3$s AS content, %4$s AS rank, %5$s AS waits FROM %6$s WHERE %7$s AND %8$s AND (%9$s\n) ORDER BY 4 DESC LIMIT %10$s)';
+    statement text := format(arm, plan ->> 'key', plan ->> 'chunk', plan ->> 'words', rank, 'NULL::pg_catalog.text', plan ->> 'source', condition,
+        CASE WHEN waiting IS NULL THEN 'true' ELSE (plan ->> 'vector') || ' IS NOT NULL' END, coalesce(filter, 'true'), most);
 BEGIN
+    IF waiting IS NOT NULL THEN
+        statement := statement || ' UNION ALL ' || format(arm, plan ->> 'key', 'NULL::integer', waiting ->> 'words',
+            replace(rank, plan ->> 'document', waiting ->> 'document'), waiting ->> 'key', waiting ->> 'source',
+            replace(condition, plan ->> 'document', waiting ->> 'document'), waiting ->> 'condition', coalesce(filter, 'true'), greatest(most, 200));
+    END IF;
+    statement := format($f$
+        WITH f AS MATERIALIZED (%s), a AS MATERIALIZED (
+            SELECT @extschema@._steadytext_search_admitted(%L::pg_catalog.oid::pg_catalog.regclass, %s, pg_catalog.array_agg(f.waits)) AS keys
+            FROM f WHERE f.waits IS NOT NULL HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0
+        )
+        SELECT %s OPERATOR(pg_catalog.+) pg_catalog.row_number() OVER (ORDER BY f.rank DESC, f.key::pg_catalog.text),
+               f.key, f.chunk, f.content
+        FROM f WHERE f.waits IS NULL OR EXISTS (SELECT FROM a WHERE f.waits OPERATOR(pg_catalog.=) ANY (a.keys))$f$,
+        statement, relation::oid, plan ->> 'autoembed', behind);
     PERFORM set_config('search_path', path, true);
-    RETURN QUERY EXECUTE statement USING wanted, words, unwanted;
+    RETURN QUERY EXECUTE statement USING wanted, words, unwanted, pending;
 END
 $$;
 
@@ -210,7 +280,7 @@ BEGIN
     WITH near AS (
         SELECT v.* FROM @extschema@._steadytext_search_by_vector($1, plan, $2, $5, deep, $8) v WHERE $4 <> 'keyword'
     ), worded AS (
-        SELECT w.* FROM @extschema@._steadytext_search_by_keyword(plan, $2, $5, deep, $3, $8) w WHERE $4 <> 'vector'
+        SELECT w.* FROM @extschema@._steadytext_search_by_keyword($1, plan, $2, $5, deep, $3, $8) w WHERE $4 <> 'vector'
     ), fused AS (
         SELECT coalesce(n.key, w.key) AS key, coalesce(n.content, w.content) AS content,
                CASE $4 WHEN 'vector' THEN n.similarity

@@ -76,7 +76,9 @@ BEGIN
         state = CASE e.state WHEN 'broken' THEN 'active' ELSE e.state END, reason = NULL,
         -- a column that is there again may hold other texts
         backfill_cursor = CASE WHEN e.reason LIKE 'column %' THEN NULL ELSE e.backfill_cursor END,
-        backfill_done = e.backfill_done AND coalesce(e.reason, '') NOT LIKE 'column %'
+        backfill_done = e.backfill_done AND coalesce(e.reason, '') NOT LIKE 'column %',
+        backfill_total = CASE WHEN e.reason LIKE 'column %' THEN NULL ELSE e.backfill_total END,
+        backfill_queued = CASE WHEN e.reason LIKE 'column %' THEN 0 ELSE e.backfill_queued END
     WHERE e.id = d.id AND (e.relation_name, e.column_names, e.key_names, e.destination::text, e.state <> 'broken') IS DISTINCT FROM
           (@extschema@._steadytext_relation_name(d.relation), @extschema@._steadytext_column_names(d.relation, d.columns),
            @extschema@._steadytext_column_names(d.relation, d.key_columns),
@@ -86,7 +88,7 @@ BEGIN
         PERFORM @extschema@._steadytext_capture_write(d);
     END IF;
     IF complete AND cardinality(@extschema@._steadytext_capture_attach(d)) > 0 THEN
-        UPDATE @extschema@.steadytext_autoembeddings e SET backfill_cursor = NULL, backfill_missing = true, backfill_done = false
+        UPDATE @extschema@.steadytext_autoembeddings e SET backfill_cursor = NULL, backfill_missing = true, backfill_done = false, backfill_total = NULL, backfill_queued = 0
         WHERE e.id = d.id AND e.backfill_done;
         PERFORM @extschema@._steadytext_autoembed_wake();
     END IF;
@@ -152,6 +154,8 @@ DECLARE
     d @extschema@.steadytext_autoembeddings;
 BEGIN
     PERFORM set_config('steadytext.following', 'on', true);
+    DELETE FROM @extschema@._steadytext_autoembed_work w
+    WHERE w.worker_id IS NULL AND NOT EXISTS (SELECT FROM @extschema@.steadytext_autoembeddings e WHERE e.id = w.autoembed_id);
     FOR d IN SELECT e.* FROM @extschema@.steadytext_autoembeddings e LOOP
         CONTINUE WHEN EXISTS (SELECT FROM pg_class c WHERE c.oid = d.relation AND c.relkind = 'r')
             AND d.relation_name = @extschema@._steadytext_relation_name(d.relation);

@@ -22,12 +22,13 @@ BEGIN
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = coalesce(d.chunk_table, d.relation);
     RETURN NEXT (
         SELECT format('SET maintenance_work_mem = %L', least(2000, greatest(64,
-            coalesce(sum(greatest(c.reltuples, 0)), 0) * (d.dimensions * 4 + 400) * 1.2 / 1e6))::integer || 'MB')
-        FROM @extschema@._steadytext_partitions(d.relation) p JOIN pg_class c ON c.oid = p);
+            greatest(coalesce(sum(c.reltuples), 0), d.embedded) * (d.dimensions * 4 + 400) * 1.2 / 1e6))::integer || 'MB')
+        FROM @extschema@._steadytext_partitions(coalesce(d.chunk_table, d.relation)) p JOIN pg_class c ON c.oid = p);
     FOREACH kind IN ARRAY ARRAY['vector', 'words'] LOOP
         SELECT i.indisvalid AS valid INTO there FROM pg_index i
         WHERE i.indexrelid = to_regclass(format('%s.%I', schema, @extschema@._steadytext_index_name(d, kind)));
-        CONTINUE WHEN there.valid OR (kind = 'words' AND d.chunk_table IS NULL AND NOT @extschema@._steadytext_has_plain_text(d));
+        CONTINUE WHEN there.valid OR (kind = 'words' AND d.chunk_table IS NULL
+            AND (d.replaces IS NOT NULL OR NOT @extschema@._steadytext_has_plain_text(d)));  -- the one that is there is taken over
         IF NOT there.valid THEN
             RETURN NEXT format('DROP INDEX %s %s.%I', beside, schema, @extschema@._steadytext_index_name(d, kind));
         END IF;

@@ -14,7 +14,7 @@ SELECT d.relation, s.table_name, s.destination, s.model, d.mode, s.state, s.reas
        s.pending, s.processing, s.failed,
        pg_catalog.round(100.0 * s.embedded / NULLIF(s.total, 0), 2) AS coverage_percent,
        COALESCE(d.embedded::double precision / NULLIF(d.embedded + s.failed, 0), 1) AS success_rate,
-       s.rate, s.estimated_end, s.backfill, s.index_state
+       s.rate, s.estimated_end, s.backfill, s.index_state, s.backfill_rows, s.backfill_total, s.backfill_rate, s.replaces, s.outdated
 FROM @extschema@.steadytext_autoembed_status() s
 JOIN @extschema@.steadytext_autoembeddings d ON d.id = s.id;
 
@@ -24,7 +24,7 @@ SELECT a.daemon_healthy AND (w.active_workers > 0 OR s.automatic = 0) AND s.brok
 FROM (SELECT @extschema@._steadytext_store_daemon() AS daemon_healthy) a,
      (SELECT pg_catalog.count(*) AS active_workers FROM @extschema@.steadytext_workers
       WHERE lease_expires_at > pg_catalog.clock_timestamp()) w,
-     (SELECT pg_catalog.count(*) AS tables, COALESCE(pg_catalog.sum(t.pending + t.processing), 0)::bigint AS queue_size,
+     (SELECT pg_catalog.count(*) FILTER (WHERE t.replaces IS NULL) AS tables, COALESCE(pg_catalog.sum(t.pending + t.processing), 0)::bigint AS queue_size,
              COALESCE(pg_catalog.sum(t.failed), 0)::bigint AS failed,
              pg_catalog.count(*) FILTER (WHERE t.mode = 'auto') AS automatic,
              pg_catalog.count(*) FILTER (WHERE t.state = 'broken') AS broken

@@ -17,6 +17,7 @@ BEGIN
         audience := CASE
             WHEN member.proname IN ('_steadytext_generate_stream', '_steadytext_generate_hit', '_steadytext_embed_hit',
                                     '_steadytext_search_plan', '_steadytext_search_vector',
+                                    '_steadytext_search_pending', '_steadytext_search_admitted',
                                     '_steadytext_search_check', '_steadytext_search_by_vector', '_steadytext_search_by_keyword',
                                     '_steadytext_search_texts', '_steadytext_search') THEN 'steadytext_user'
             WHEN member.proname = '_steadytext_store_daemon' THEN 'steadytext_reader'
@@ -30,7 +31,7 @@ BEGIN
                                     '_steadytext_queue_next_due', '_steadytext_queue_lost',
                                     '_steadytext_autoembed_claim', '_steadytext_autoembed_finish',
                                     '_steadytext_autoembed_release', '_steadytext_autoembed_look_after',
-                                    '_steadytext_autoembed_unindexed', '_steadytext_autoembed_indexed',
+                                    '_steadytext_autoembed_unindexed', '_steadytext_autoembed_indexed', '_steadytext_reembed_advance',
                                     '_steadytext_layer_read', '_steadytext_layer_put') THEN 'steadytext_worker'
             WHEN member.proname LIKE '\_%' OR member.proname = 'steadytext_model_register' THEN NULL
             WHEN member.name LIKE 'prompt\_pattern\_%' THEN 'steadytext_admin'

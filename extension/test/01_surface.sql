@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(123);
+SELECT plan(127);
 
 SELECT has_function('steadytext_' || name) FROM unnest(ARRAY['generate', 'generate_stream', 'embed', 'embed_batch',
     'semantic_search', 'daemon_start', 'daemon_stop', 'daemon_status', 'version', 'generate_async', 'embed_async',
@@ -17,7 +17,7 @@ SELECT has_function('steadytext_' || name) FROM unnest(ARRAY['generate', 'genera
     'similarity_batch', 'translate', 'translate_batch', 'sentiment', 'sentiment_batch', 'mask', 'mask_batch',
     'autoembed', 'autoembed_status', 'autoembed_wait', 'autoembed_failures',
     'autoembed_row_status', 'autoembed_retry', 'autoembed_pause', 'autoembed_resume', 'autoembed_drop', 'autoembed_alter',
-    'autoembed_run', 'search']) name;
+    'autoembed_run', 'autoembed_backfill', 'autoembed_reembed', 'autoembed_reembed_cancel', 'autoembed_switch', 'search']) name;
 SELECT is_empty($$SELECT proname FROM pg_proc WHERE proname ~ '^(steadytext|st)_' AND prokind = 'a' AND proparallel <> 'u'$$,
     'no aggregate that asks the model runs in parts');
 SELECT has_table(name) FROM unnest(ARRAY['steadytext_cache', 'steadytext_config', 'steadytext_models',

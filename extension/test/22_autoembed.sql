@@ -74,7 +74,7 @@ SELECT throws_ok($$SELECT steadytext_autoembed_drop('articles', 'both')$$, 'P000
 SELECT throws_ok($$SELECT steadytext_autoembed_wait('articles', NULL)$$, '22004', 'timeout_seconds cannot be null');
 SELECT throws_ok($$SELECT steadytext_autoembed_run('articles', 0)$$, '22023', 'batch_size must be at least 1');
 SELECT throws_ok($$SELECT steadytext_autoembed_alter('articles', ARRAY['body'], '{body}')$$, '22023', 'columns and template cannot both be given');
-SELECT throws_ok($$SELECT steadytext_autoembed_alter('articles', backfill_rate => 0)$$, '22023', 'backfill_rate must be at least 1');
+SELECT throws_ok($$SELECT steadytext_autoembed_alter('articles', backfill_rate => -1)$$, '22023', 'backfill_rate must be rows a second, or 0 for no limit');
 SELECT is(steadytext_autoembed_retry('articles'), 0::bigint, 'nothing has failed');
 SELECT lives_ok($$SELECT steadytext_autoembed_alter('articles', template => '{title}: {body}')$$, 'a declaration changes');
 

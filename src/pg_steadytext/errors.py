@@ -82,6 +82,10 @@ class DaemonUnavailable(SteadyTextError):
     default_sqlstate = "08001"
 
 
+class DaemonLost(DaemonUnavailable):
+    """The daemon went away while it worked on the request."""
+
+
 class NotAllowed(SteadyTextError):
     """The caller has no right to what was asked."""
 

@@ -37,8 +37,8 @@ def start_worker(
     }
     started: list[WorkerProcess] = []
 
-    def start(*options: str) -> WorkerProcess:
-        worker = WorkerProcess(environment, *options)
+    def start(*options: str, **changed: str) -> WorkerProcess:
+        worker = WorkerProcess(environment | changed, *options)
         started.append(worker)
         worker.wait_for_log("listening as")
         worker.wait_for_log("takes from")

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from pg_steadytext import statements
 from pg_steadytext.cli.console import console, speaks_plainly
-from pg_steadytext.cli.queue_session import Row, queue_session, show, table
+from pg_steadytext.cli.queue_session import QueueSession, Row, queue_session, show, table
+from pg_steadytext.cli.store_progress import follow
 from pg_steadytext.store import PgaiStoreFactory
 
 SQL = statements.load("pg_steadytext.cli", "sql/store.sql")
@@ -79,6 +80,59 @@ def _layers(rows: list[Row]) -> Table:
 
 def _count(number: Any) -> str:
     return "?" if number is None else f"{number:,}"
+
+
+TableName = Annotated[str, typer.Argument(metavar="TABLE", help="An embedded table, as SQL names it.")]
+Destination = Annotated[str | None, typer.Option(help="Which of its embeddings, where it has several.")]
+Throttle = Annotated[int | None, typer.Option(min=0, help="Most rows a second; 0 takes the limit away.")]
+Watch = Annotated[bool, typer.Option("--watch", help="Show the progress until it is done; leaving does not end it.")]
+
+
+@app.command(epilog="Example: pg-steadytext store backfill articles --throttle 200 --watch")
+@speaks_plainly
+def backfill(
+    table_name: TableName,
+    destination: Destination = None,
+    throttle: Throttle = None,
+    everything: Annotated[bool, typer.Option("--all", help="Also rows that have a vector.")] = False,
+    watch: Watch = False,
+) -> None:
+    """Have workers embed the rows that have no vector yet; goes on from where it is if that is under way."""
+    chosen = {"table": table_name, "destination": destination}
+    with queue_session() as session:
+        session.connection.execute(SQL["backfill"], {**chosen, "everything": everything, "rate": throttle})
+        _say_or_watch(session, chosen, watch)
+
+
+@app.command(epilog="Example: pg-steadytext store reembed articles --model jina-v2-small --watch")
+@speaks_plainly
+def reembed(
+    table_name: TableName,
+    model: Annotated[str | None, typer.Option(help="Another embedding model; the same one unless given.")] = None,
+    destination: Destination = None,
+    throttle: Throttle = None,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Give it up: the table keeps its vectors.")] = False,
+    watch: Watch = False,
+) -> None:
+    """Embed a table anew beside its vectors, which are searched until the new ones come in their place."""
+    chosen = {"table": table_name, "destination": destination}
+    with queue_session() as session:
+        if cancel:
+            row = session.connection.execute(SQL["cancel"], chosen).fetchone()
+            told = "given up" if row and row["was_under_way"] else "nothing was under way"
+            console.print(f"{table_name}: {told}", markup=False)
+            return
+        session.connection.execute(SQL["reembed"], {**chosen, "model": model})
+        if throttle is not None:
+            session.connection.execute(SQL["pace"], {**chosen, "rate": throttle})
+        _say_or_watch(session, chosen, watch)
+
+
+def _say_or_watch(session: QueueSession, chosen: dict[str, str | None], watch: bool) -> None:
+    if watch:
+        follow(lambda: session.connection.execute(SQL["progress"], chosen).fetchone())
+    else:
+        console.print("workers embed the rows; pg-steadytext store status shows how far they are", markup=False)
 
 
 @app.command(epilog="Example: pg-steadytext store migrate m0_messages --into m0_raw")

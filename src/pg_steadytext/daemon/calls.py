@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import zmq
 
-from pg_steadytext.errors import DaemonUnavailable, from_sqlstate
+from pg_steadytext.errors import DaemonLost, DaemonUnavailable, from_sqlstate
 
 CONNECT_MS = 2000
 GRACE_MS = 1000
@@ -85,3 +85,8 @@ def described(kind: type[Found], found: dict[str, Any]) -> Found:
 def unavailable(address: str, what: str) -> DaemonUnavailable:
     """The error of a daemon that is not there."""
     return DaemonUnavailable(f"the daemon at {address} {what}", hint="pg-steadytext daemon run starts one")
+
+
+def lost(address: str, what: str) -> DaemonLost:
+    """The error of a daemon that was there and is there no more."""
+    return DaemonLost(unavailable(address, what).message, hint="pg-steadytext daemon run starts one")

@@ -15,7 +15,7 @@ import orjson
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from pg_steadytext.daemon.calls import ClientKeys, dealer, result, unavailable
+from pg_steadytext.daemon.calls import ClientKeys, dealer, lost, result, unavailable
 from pg_steadytext.daemon.options import is_local
 from pg_steadytext.errors import DeadlineExceeded
 
@@ -167,7 +167,7 @@ class Connection:
     def _lose(self, why: str) -> None:
         waiting, self._waiting = self._waiting, {}
         for replies in waiting.values():
-            replies.put(unavailable(self.address, why))
+            replies.put(lost(self.address, why))
         if self._connected.is_set():
             self._connected.clear()
             self._on_change(False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import psycopg
 
@@ -15,15 +15,24 @@ SQL: Mapping[str, bytes] = statements.load("pg_steadytext.store", "sql/work.sql"
 log = logging.getLogger(__name__)
 
 
+STEPS = 3
+"""To switch to a new model's vectors, to see that it is done, and to drop the old ones."""
+
+
 async def build_missing(connect: Connect, session: Session) -> None:
-    """Build what is missing, one index after the other. Another worker that builds for a table is left to it.
+    """Build what is missing, one index after the other, and let new models' vectors come in the place of the old ones.
+
+    Another worker that builds for a table is left to it.
 
     CREATE INDEX CONCURRENTLY can stand in no function, so this runs it, with the worker's own rights.
     """
-    for autoembed, key, wanted in await session.run("unindexed"):
-        refusal = await _build(connect, autoembed, key, wanted)
+    for autoembed, key, _ in await session.run("unindexed"):
+        refusal = await _build(connect, autoembed, key)
         if refusal is not _BUSY:
             await session.run("indexed", {"autoembed": autoembed, "refusal": refusal})
+    for _ in range(STEPS):
+        if not (await session.run("advance"))[0][0]:
+            break
 
 
 _BUSY = "another worker builds it"
@@ -31,13 +40,14 @@ _IN_THE_WAY = (psycopg.errors.QueryCanceled, psycopg.errors.DeadlockDetected, ps
 """Somebody changes the table."""
 
 
-async def _build(connect: Connect, autoembed: int, key: int, wanted: Sequence[str]) -> str | None:
+async def _build(connect: Connect, autoembed: int, key: int) -> str | None:
     connection = await connect()
     try:
         mine = await connection.execute(SQL["builds_alone"], {"key": key})
         if (await mine.fetchone()) != (True,):
             return _BUSY
-        for statement in wanted:
+        now = await connection.execute(SQL["unindexed"])  # names may have changed before the lock was had
+        for statement in {id_: wanted for id_, _, wanted in await now.fetchall()}.get(autoembed, ()):
             await connection.execute(statement.encode())
             log.info("declaration %d: %s", autoembed, statement)
     except _IN_THE_WAY as error:

@@ -10,7 +10,7 @@ from itertools import islice
 import psycopg
 
 from pg_steadytext.daemon.wire import Lane
-from pg_steadytext.errors import SteadyTextError
+from pg_steadytext.errors import DaemonLost, SteadyTextError
 from pg_steadytext.queue.failures import is_of_daemon
 from pg_steadytext.queue.guests import Surroundings
 from pg_steadytext.queue.ledger import LeaseTaken
@@ -79,7 +79,7 @@ class AutoembedLane:
             if self._clock() >= self._looked_after + TICK:
                 await self._writes.run("look_after")
                 self._looked_after = self._clock()
-                self._may_lack_indexes = True
+                self._build_indexes()
             pause = await self._claim()
             if pause is not None and not self._runs and self._may_lack_indexes:
                 self._build_indexes()
@@ -146,14 +146,16 @@ class AutoembedLane:
             log.info("%d rows wait for the daemon: %s", len(batch.rows), error)
             self._needs_daemon = True
             self._wake.set()
-            await self._release(batch, 0.0)
+            await self._release(batch, 0.0, lost=isinstance(error, DaemonLost))
             return
         self._daemon_pauses.reset()
         for end in batch.ends():
             await self._writes.run("finish", {"worker": self._around.ledger.worker, **end})
 
-    async def _release(self, batch: Batch, pause: float) -> None:
-        await self._writes.run("release", {"worker": self._around.ledger.worker, "works": batch.works, "pause": pause})
+    async def _release(self, batch: Batch, pause: float, *, lost: bool = False) -> None:
+        """Give work back; where the daemon was lost with it, that counts as a lost worker does."""
+        given = {"worker": self._around.ledger.worker, "works": batch.works, "pause": pause, "lost": lost}
+        await self._writes.run("release", given)
 
     async def _embed(self, model: str, is_remote: bool, priority: int, rows: Sequence[Row]) -> None:
         """Embed rows in one call. Where it fails, each is tried alone, so that one text fails for itself only.

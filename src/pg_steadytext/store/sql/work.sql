@@ -16,13 +16,16 @@ SELECT _steadytext_autoembed_finish(
 
 -- name: release
 SELECT _steadytext_autoembed_release(
-    %(worker)s, %(works)s::bigint[], pg_catalog.make_interval(secs => %(pause)s));
+    %(worker)s, %(works)s::bigint[], pg_catalog.make_interval(secs => %(pause)s), %(lost)s);
 
 -- name: look_after
 SELECT _steadytext_autoembed_look_after();
 
 -- name: unindexed
 SELECT id, lock_key, statements FROM _steadytext_autoembed_unindexed();
+
+-- name: advance
+SELECT _steadytext_reembed_advance();
 
 -- name: indexed
 SELECT _steadytext_autoembed_indexed(%(autoembed)s, %(refusal)s);
