@@ -18,8 +18,11 @@ log = logging.getLogger(__name__)
 async def build_missing(connect: Connect, session: Session) -> None:
     """Build what is missing, one index after the other. Another worker that builds for a table is left to it.
 
-    CREATE INDEX CONCURRENTLY can stand in no function, so this runs it, with the worker's own rights.
+    CREATE INDEX CONCURRENTLY can stand in no function, so this runs it, with the worker's own rights. Through a
+    pooler no lock would keep others from it, or one would stay for ever: it is left to a worker connected directly.
     """
+    if session.is_pooled:
+        return
     for autoembed, key, wanted in await session.run("unindexed"):
         refusal = await _build(connect, autoembed, key, wanted)
         if refusal is not _BUSY:
