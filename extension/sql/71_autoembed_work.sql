@@ -199,6 +199,28 @@ BEGIN
 END
 $$;
 
+-- Remove the chunks of keys whose row is gone, or tell what is in the way. A foreign key has done so, but not for what
+-- replication applies. They are locked first: a row that comes back meanwhile is seen by the second statement, or
+-- its chunks are written after it.
+CREATE FUNCTION @extschema@._steadytext_autoembed_sweep(
+    d @extschema@.steadytext_autoembeddings, keys text[], OUT code text, OUT error text
+) LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+BEGIN
+    IF d.chunk_table IS NULL OR cardinality(keys) = 0 THEN
+        RETURN;
+    END IF;
+    PERFORM @extschema@._steadytext_as_owner_of(d.relation, @extschema@._steadytext_orphans_statement(
+        d, 'SELECT NULL::pg_catalog.text AS key, NULL::pg_catalog.text AS value, NULL::pg_catalog.text AS note FROM {chunks} AS c,', 'FOR UPDATE OF c'), keys);
+    PERFORM @extschema@._steadytext_as_owner_of(d.relation, @extschema@._steadytext_orphans_statement(d, 'DELETE FROM {chunks} AS c USING',
+        'RETURNING NULL::pg_catalog.text AS key, NULL::pg_catalog.text AS value, NULL::pg_catalog.text AS note'), keys);
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS error = MESSAGE_TEXT;
+    error := @extschema@._steadytext_plain_message(error);
+    code := CASE SQLSTATE WHEN '40P01' THEN '55P03' ELSE SQLSTATE END;
+END
+$$;
+
 -- End claimed work of one declaration. Arrays `works` and `attempts` name it; the others run in parallel, an element for
 -- each key: its work, the digest of the text that was embedded, the vector, or what failed. Returns how many were written.
 -- Of several keys, those that fail or are locked go on as work of their own, so that no row holds up another.
@@ -212,6 +234,7 @@ DECLARE
     d @extschema@.steadytext_autoembeddings;
     held @extschema@._steadytext_autoembed_work;
     good integer[];
+    gone text[];
     written bigint := 0;
     notes jsonb := '{}'::jsonb;
 BEGIN
@@ -231,6 +254,9 @@ BEGIN
         WHERE w.id = g.id AND w.worker_id IS NOT DISTINCT FROM worker AND w.attempt = g.attempt RETURNING w.*
     LOOP
         CONTINUE WHEN d.id IS NULL;
+        gone := ARRAY(SELECT k FROM unnest(held.keys) k WHERE k <> ALL (keys));
+        PERFORM @extschema@._steadytext_autoembed_give_up(held, k, s.code, s.error)
+        FROM @extschema@._steadytext_autoembed_sweep(d, gone) s, unnest(gone) k WHERE s.code IS NOT NULL;
         INSERT INTO @extschema@._steadytext_autoembed_work (autoembed_id, priority, keys, due_at, retry_count)
         SELECT d.id, held.priority, array_agg(k), clock_timestamp() + interval '0.2 s', held.retry_count
         FROM ROWS FROM (unnest(keys), unnest(key_works)) AS g (k, work)

@@ -19,14 +19,17 @@ from tests.support.daemon import DaemonProcess
 
 @contextmanager
 def killable_server(
-    cluster: PrivateCluster, daemon: DaemonProcess, settings: dict[str, object]
+    cluster: PrivateCluster,
+    daemon: DaemonProcess,
+    settings: dict[str, object],
+    server_settings: dict[str, str] | None = None,
 ) -> Iterator[PrivateCluster]:
     """A cluster of the test's own with the extension, whose configuration has these settings."""
     root = Path(tempfile.mkdtemp(prefix="steadytext-chaos-"))
     root.chmod(0o755)
     home = Home.at(root / "home")
     home.create(cluster.account)
-    server = PrivateCluster(home, cluster.account, cluster.binaries, ports.choose(()), durable=False)
+    server = PrivateCluster(home, cluster.account, cluster.binaries, ports.choose(()), False, server_settings or {})
     server.start()
     with server.connect() as connection:
         connection.execute("CREATE EXTENSION pg_steadytext CASCADE")
