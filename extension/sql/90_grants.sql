@@ -38,7 +38,7 @@ BEGIN
             WHEN member.name LIKE 'generate%' OR member.name LIKE 'embed%' OR member.name LIKE 'rerank%'
                 OR member.name IN ('semantic_search', 'check_async', 'get_result', 'get_async_result', 'check_async_batch',
                                    'cancel_async', 'batch_status', 'check_rate_limit')
-                OR member.name LIKE 'autoembed%' OR member.name LIKE 'layer%' OR member.name IN ('search', 'search_layers')
+                OR member.name LIKE 'autoembed%' OR member.name LIKE 'layer%' OR member.name IN ('search', 'search_layers', 'store_metrics')
                 OR member.name LIKE 'prompt\_%' OR member.name LIKE 'index\_%'
                 OR member.name LIKE 'summarize%' OR member.name IN ('agg', 'extract_facts', 'deduplicate_facts')
                 OR member.name ~ '^(filter|classify|classify_scores|extract|score|similarity|translate|sentiment|mask)(_batch)?$'
