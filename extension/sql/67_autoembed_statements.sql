@@ -225,6 +225,22 @@ BEGIN
 END
 $$;
 
+-- What stands before and behind the condition for chunks that are of the keys in $1 and have no row.
+CREATE FUNCTION @extschema@._steadytext_orphans_statement(d @extschema@.steadytext_autoembeddings, before text, behind text) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    source constant text := @extschema@._steadytext_relation_name(d.relation);
+    keys constant text := (SELECT string_agg(format('c.%I', n), ', ' ORDER BY place)
+                           FROM unnest(@extschema@._steadytext_chunk_keys(d)) WITH ORDINALITY u (n, place));
+BEGIN
+    RETURN format('%s pg_catalog.unnest($1) AS l (steadytext_key) WHERE (%s) = (%s) AND NOT EXISTS (SELECT FROM %s WHERE (%s) = (%s)) %s',
+        replace(before, '{chunks}', @extschema@._steadytext_relation_name(d.chunk_table)), keys,
+        @extschema@._steadytext_key_values(d.relation, d.key_columns, 'l.steadytext_key'), source,
+        @extschema@._steadytext_key_list(d.relation, d.key_columns, source), keys, behind);
+END
+$$;
+
 -- The columns of the chunk table that refer to the row: those of its foreign key, in the order of the primary key.
 CREATE FUNCTION @extschema@._steadytext_chunk_keys(d @extschema@.steadytext_autoembeddings) RETURNS text[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$

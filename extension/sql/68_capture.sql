@@ -2,7 +2,8 @@
 -- what replication applies, which fires no such triggers, row-level ones. Each declaration has functions of its own, so
 -- that their statements are planned once in a session. They run as the extension's owner, and touch no code of the
 -- table's owner: columns are compared as bytes, and keys are of types that PostgreSQL brings.
--- A deleted row needs no trigger: a worker that reads its key finds nothing.
+-- A deleted row needs no trigger: a worker that reads its key finds nothing. Only its chunks do, where replication applies
+-- the deletion: foreign keys, which take them along elsewhere, are not looked after there.
 
 -- Tell a worker that sleeps. NOTIFY makes committing transactions wait for each other; so one that is awake is not told:
 -- it finds the log by itself. Nor does one go to sleep while a transaction that wrote to the log is under way.
@@ -61,6 +62,9 @@ DECLARE
         'FROM steadytext_new n %3$s HAVING count(*) > 0; END IF; '
         'IF FOUND AND EXISTS (SELECT FROM @extschema@.steadytext_workers w WHERE w.sleeping IS NULL OR ''autoembed'' = ANY (w.sleeping)) '
         'THEN PERFORM pg_notify(''steadytext_queue'', ''''); END IF; RETURN NULL; END';
+    former constant text := @extschema@._steadytext_key_list(d.relation, d.key_columns, 'o');
+    note constant text := format('INSERT INTO @extschema@._steadytext_autoembed_log (autoembed_id, keys) VALUES (%s, ARRAY[%%s]); ', d.id);
+    gone constant text := format(note, @extschema@._steadytext_key_text(d.relation, d.key_columns, 'o'));
     unchanged text;
     event text;
 BEGIN
@@ -74,11 +78,12 @@ BEGIN
                       @extschema@._steadytext_key_list(d.relation, d.key_columns, 'o'), fresh, unchanged)));
     EXECUTE format(body, @extschema@._steadytext_capture_function(d, 'row'),
         format('DECLARE o record; n record := NEW; BEGIN '
-               'IF TG_OP = ''UPDATE'' THEN o := OLD; IF (%s) IS NOT DISTINCT FROM (%s) AND %s THEN RETURN NULL; END IF; END IF; '
-               'INSERT INTO @extschema@._steadytext_autoembed_log (autoembed_id, keys) VALUES (%s, ARRAY[%s]); '
-               'PERFORM @extschema@._steadytext_autoembed_wake(); RETURN NULL; END',
-               @extschema@._steadytext_key_list(d.relation, d.key_columns, 'o'), fresh, unchanged,
-               d.id, @extschema@._steadytext_key_text(d.relation, d.key_columns, 'n')));
+               'IF TG_OP = ''DELETE'' THEN o := OLD; %1$sPERFORM @extschema@._steadytext_autoembed_wake(); RETURN NULL; END IF; '
+               'IF TG_OP = ''UPDATE'' THEN o := OLD; IF (%2$s) IS NOT DISTINCT FROM (%3$s) THEN IF %4$s THEN RETURN NULL; END IF; '
+               'ELSE %5$s END IF; END IF; '
+               '%6$sPERFORM @extschema@._steadytext_autoembed_wake(); RETURN NULL; END',
+               gone, former, fresh, unchanged, CASE WHEN d.chunk_table IS NULL THEN 'NULL; ' ELSE gone END,
+               format(note, @extschema@._steadytext_key_text(d.relation, d.key_columns, 'n'))));
     FOREACH event IN ARRAY ARRAY['insert', 'update', 'row'] LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION @extschema@.%I() FROM PUBLIC', @extschema@._steadytext_capture_function(d, event));
         EXECUTE format('ALTER FUNCTION @extschema@.%I() DEPENDS ON EXTENSION pg_steadytext',
@@ -118,8 +123,9 @@ BEGIN
                        @extschema@._steadytext_capture_function(d, 'update'), name);
         IF NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = part
                        AND t.tgname = @extschema@._steadytext_capture_function(d, 'row')) THEN
-            EXECUTE format('CREATE TRIGGER %1$I AFTER INSERT OR UPDATE ON %2$s FOR EACH ROW EXECUTE FUNCTION @extschema@.%1$I()',
-                           @extschema@._steadytext_capture_function(d, 'row'), name);
+            EXECUTE format('CREATE TRIGGER %1$I AFTER INSERT OR UPDATE%3$s ON %2$s FOR EACH ROW EXECUTE FUNCTION @extschema@.%1$I()',
+                           @extschema@._steadytext_capture_function(d, 'row'), name,
+                           CASE WHEN d.chunk_table IS NOT NULL THEN ' OR DELETE' ELSE '' END);
         END IF;
         EXECUTE format('ALTER TABLE %s ENABLE REPLICA TRIGGER %I', name, @extschema@._steadytext_capture_function(d, 'row'));
         FOREACH event IN ARRAY ARRAY['insert', 'update', 'row'] LOOP

@@ -11,17 +11,17 @@ BEGIN
         DELETE FROM @extschema@._steadytext_autoembed_log l
         WHERE l.id = ANY (ARRAY(SELECT o.id FROM @extschema@._steadytext_autoembed_log o
                                 ORDER BY o.id LIMIT entries FOR UPDATE SKIP LOCKED))
-        RETURNING l.id, l.autoembed_id, l.keys
+        RETURNING l.id, l.autoembed_id, l.keys, l.noted_at
     ), listed AS (
-        SELECT t.autoembed_id, k.key, min(t.id) AS first_id, min(k.place) AS place
+        SELECT t.autoembed_id, k.key, min(t.id) AS first_id, min(k.place) AS place, min(t.noted_at) AS noted_at
         FROM taken t, unnest(t.keys) WITH ORDINALITY k (key, place) GROUP BY t.autoembed_id, k.key
     ), placed AS (
-        SELECT l.autoembed_id, l.key, l.first_id, l.place,
+        SELECT l.autoembed_id, l.key, l.first_id, l.place, l.noted_at,
                (row_number() OVER (PARTITION BY l.autoembed_id ORDER BY l.first_id, l.place) - 1) / 64 AS part
         FROM listed l
     )
-    INSERT INTO @extschema@._steadytext_autoembed_work (autoembed_id, priority, keys)
-    SELECT p.autoembed_id, 5, array_agg(p.key ORDER BY p.first_id, p.place) FROM placed p
+    INSERT INTO @extschema@._steadytext_autoembed_work (autoembed_id, priority, keys, noted_at)
+    SELECT p.autoembed_id, 5, array_agg(p.key ORDER BY p.first_id, p.place), min(p.noted_at) FROM placed p
     WHERE EXISTS (SELECT FROM @extschema@.steadytext_autoembeddings d WHERE d.id = p.autoembed_id)
     GROUP BY p.autoembed_id, p.part ORDER BY min(p.first_id), p.part;
     GET DIAGNOSTICS drained = ROW_COUNT;
@@ -281,6 +281,28 @@ EXCEPTION WHEN undefined_table THEN
 END
 $$;
 
+-- Remove the chunks of keys whose row is gone, or tell what is in the way. A foreign key has done so, but not for what
+-- replication applies. They are locked first: a row that comes back meanwhile is seen by the second statement, or
+-- its chunks are written after it.
+CREATE FUNCTION @extschema@._steadytext_autoembed_sweep(
+    d @extschema@.steadytext_autoembeddings, keys text[], OUT code text, OUT error text
+) LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+BEGIN
+    IF d.chunk_table IS NULL OR cardinality(keys) = 0 THEN
+        RETURN;
+    END IF;
+    PERFORM @extschema@._steadytext_as_owner_of(d.relation, @extschema@._steadytext_orphans_statement(
+        d, 'SELECT NULL::pg_catalog.text AS key, NULL::pg_catalog.text AS value, NULL::pg_catalog.text AS note FROM {chunks} AS c,', 'FOR UPDATE OF c'), keys);
+    PERFORM @extschema@._steadytext_as_owner_of(d.relation, @extschema@._steadytext_orphans_statement(d, 'DELETE FROM {chunks} AS c USING',
+        'RETURNING NULL::pg_catalog.text AS key, NULL::pg_catalog.text AS value, NULL::pg_catalog.text AS note'), keys);
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS error = MESSAGE_TEXT;
+    error := @extschema@._steadytext_plain_message(error);
+    code := CASE SQLSTATE WHEN '40P01' THEN '55P03' ELSE SQLSTATE END;
+END
+$$;
+
 -- End claimed work of one declaration. Arrays `works` and `attempts` name it; the others run in parallel, an element for
 -- each key: its work, the digest of the text that was embedded, the vector, or what failed. Returns how many were written.
 -- Of several keys, those that fail or are locked go on as work of their own, so that no row holds up another.
@@ -294,6 +316,7 @@ DECLARE
     d @extschema@.steadytext_autoembeddings;
     held @extschema@._steadytext_autoembed_work;
     good integer[];
+    gone text[];
     written bigint := 0;
     notes jsonb := '{}'::jsonb;
 BEGIN
@@ -314,8 +337,11 @@ BEGIN
         WHERE w.id = g.id AND w.worker_id IS NOT DISTINCT FROM worker AND w.attempt = g.attempt RETURNING w.*
     LOOP
         CONTINUE WHEN d.id IS NULL;
-        INSERT INTO @extschema@._steadytext_autoembed_work (autoembed_id, priority, keys, due_at, retry_count)
-        SELECT d.id, held.priority, array_agg(k), clock_timestamp() + interval '0.2 s', held.retry_count
+        gone := ARRAY(SELECT k FROM unnest(held.keys) k WHERE k <> ALL (keys));
+        PERFORM @extschema@._steadytext_autoembed_give_up(held, k, s.code, s.error)
+        FROM @extschema@._steadytext_autoembed_sweep(d, gone) s, unnest(gone) k WHERE s.code IS NOT NULL;
+        INSERT INTO @extschema@._steadytext_autoembed_work (autoembed_id, priority, keys, due_at, noted_at, retry_count)
+        SELECT d.id, held.priority, array_agg(k), clock_timestamp() + interval '0.2 s', held.noted_at, held.retry_count
         FROM ROWS FROM (unnest(keys), unnest(key_works)) AS g (k, work)
         WHERE g.work = held.id AND notes -> g.k ->> 0 = 'locked' HAVING count(*) > 0;
         PERFORM @extschema@._steadytext_autoembed_give_up(held, g.k, coalesce(g.code, notes -> g.k ->> 1), coalesce(g.error, notes -> g.k ->> 2))
@@ -349,10 +375,10 @@ BEGIN
     DELETE FROM @extschema@._steadytext_autoembed_work w
     WHERE w.autoembed_id = held.autoembed_id AND w.failed AND w.keys = ARRAY[key];
     INSERT INTO @extschema@._steadytext_autoembed_work
-        (autoembed_id, priority, keys, due_at, retry_count, last_retry_at, failed, code, error)
+        (autoembed_id, priority, keys, due_at, noted_at, retry_count, last_retry_at, failed, code, error)
     VALUES (held.autoembed_id, held.priority, ARRAY[key],
             CASE WHEN code = '55P03' THEN clock_timestamp() + interval '0.2 s' WHEN alone AND again
-                 THEN @extschema@._steadytext_queue_backoff(held.retry_count) ELSE clock_timestamp() END,
+                 THEN @extschema@._steadytext_queue_backoff(held.retry_count) ELSE clock_timestamp() END, held.noted_at,
             held.retry_count + (alone AND again AND code <> '55P03')::integer,
             CASE WHEN alone THEN clock_timestamp() END, NOT again, code, error);
 END

@@ -1,6 +1,28 @@
 -- Statistics and health of the store: what is embedded, what waits, what failed, and who works on it. Each caller sees the
 -- tables that are theirs.
 
+-- Each embedded table's figures, for monitoring: no table is read, only what waits for its embedding. `oldest_seconds` is how
+-- long the longest waiting row has waited, `embedded` counts every vector written, `rate` is in rows a second.
+CREATE FUNCTION @extschema@.steadytext_store_metrics(
+    OUT table_name text, OUT destination name, OUT state text, OUT pending bigint, OUT processing bigint, OUT failed bigint,
+    OUT oldest_seconds double precision, OUT embedded bigint, OUT rate double precision
+) RETURNS SETOF record
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT @extschema@._steadytext_relation_name(d.relation), d.destination, d.state, c.pending, c.processing, c.failed,
+           greatest(0, coalesce(extract(epoch FROM clock_timestamp() - least(
+               (SELECT min(w.noted_at) FROM @extschema@._steadytext_autoembed_work w WHERE w.autoembed_id = d.id AND NOT w.failed),
+               (SELECT min(l.noted_at) FROM @extschema@._steadytext_autoembed_log l WHERE l.autoembed_id = d.id))), 0))::double precision,
+           d.embedded, coalesce(d.rate * exp(-extract(epoch FROM clock_timestamp() - d.rated_at) / 30), 0)
+    FROM @extschema@.steadytext_autoembeddings d JOIN pg_class t ON t.oid = d.relation,
+         LATERAL @extschema@._steadytext_autoembed_counts(d.id) c
+    WHERE pg_has_role(@extschema@._steadytext_caller(), t.relowner, 'USAGE') OR @extschema@._steadytext_caller_is('steadytext_admin')
+    ORDER BY d.id;
+END
+$$;
+
 -- Whether the daemon answers now.
 CREATE FUNCTION @extschema@._steadytext_store_daemon() RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

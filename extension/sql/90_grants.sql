@@ -19,7 +19,8 @@ BEGIN
                                     '_steadytext_search_plan', '_steadytext_search_vector',
                                     '_steadytext_search_pending', '_steadytext_search_admitted',
                                     '_steadytext_search_check', '_steadytext_search_by_vector', '_steadytext_search_by_keyword',
-                                    '_steadytext_search_texts', '_steadytext_search') THEN 'steadytext_user'
+                                    '_steadytext_search_texts', '_steadytext_search', '_steadytext_context_plan',
+                                    '_steadytext_search_context_check', '_steadytext_chunks_joined') THEN 'steadytext_user'
             WHEN member.proname = '_steadytext_store_daemon' THEN 'steadytext_reader'
             WHEN member.proname IN ('_steadytext_cache_unfolded', '_steadytext_frecency', '_steadytext_cache_fold',
                                     '_steadytext_cache_import',
@@ -39,7 +40,7 @@ BEGIN
             WHEN member.name LIKE 'generate%' OR member.name LIKE 'embed%' OR member.name LIKE 'rerank%'
                 OR member.name IN ('semantic_search', 'check_async', 'get_result', 'get_async_result', 'check_async_batch',
                                    'cancel_async', 'batch_status', 'check_rate_limit')
-                OR member.name LIKE 'autoembed%' OR member.name LIKE 'layer%' OR member.name IN ('search', 'search_layers')
+                OR member.name LIKE 'autoembed%' OR member.name LIKE 'layer%' OR member.name IN ('search', 'search_context', 'search_layers', 'store_metrics')
                 OR member.name LIKE 'prompt\_%' OR member.name LIKE 'index\_%'
                 OR member.name LIKE 'summarize%' OR member.name IN ('agg', 'extract_facts', 'deduplicate_facts')
                 OR member.name ~ '^(filter|classify|classify_scores|extract|score|similarity|translate|sentiment|mask)(_batch)?$'

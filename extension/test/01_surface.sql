@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(127);
+SELECT plan(129);
 
 SELECT has_function('steadytext_' || name) FROM unnest(ARRAY['generate', 'generate_stream', 'embed', 'embed_batch',
     'semantic_search', 'daemon_start', 'daemon_stop', 'daemon_status', 'version', 'generate_async', 'embed_async',
@@ -15,7 +15,7 @@ SELECT has_function('steadytext_' || name) FROM unnest(ARRAY['generate', 'genera
     'filter', 'filter_batch', 'classify', 'classify_batch',
     'classify_scores', 'classify_scores_batch', 'extract', 'extract_batch', 'score', 'score_batch', 'similarity',
     'similarity_batch', 'translate', 'translate_batch', 'sentiment', 'sentiment_batch', 'mask', 'mask_batch',
-    'autoembed', 'autoembed_status', 'autoembed_wait', 'autoembed_failures',
+    'autoembed', 'autoembed_status', 'autoembed_wait', 'autoembed_failures', 'store_metrics', 'search_context',
     'autoembed_row_status', 'autoembed_retry', 'autoembed_pause', 'autoembed_resume', 'autoembed_drop', 'autoembed_alter',
     'autoembed_run', 'autoembed_backfill', 'autoembed_reembed', 'autoembed_reembed_cancel', 'autoembed_switch', 'search']) name;
 SELECT is_empty($$SELECT proname FROM pg_proc WHERE proname ~ '^(steadytext|st)_' AND prokind = 'a' AND proparallel <> 'u'$$,

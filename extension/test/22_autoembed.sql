@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(65);
+SELECT plan(77);
 
 CREATE TABLE articles (id integer PRIMARY KEY, title text, body text);
 INSERT INTO articles VALUES (1, 'Trees', 'Roots take up water from the soil.'), (2, 'Food', 'Soup is hot.'), (3, 'Empty', ' ');
@@ -26,6 +26,23 @@ SELECT is((SELECT array_agg(key ->> 'id' ORDER BY key ->> 'id') FROM steadytext_
 SELECT is((SELECT count(*) FROM steadytext_search('articles', 'water', 5, 'vector', filter => 'id > 1')), 2::bigint, 'a filter is obeyed');
 SELECT is((SELECT score FROM steadytext_search('articles', 'bus', 1)), (1 / 61.0 + 1 / 61.0)::double precision, 'first in both arms: 2 / (60 + 1)');
 SELECT ok((SELECT bool_and(score BETWEEN 0 AND 1) FROM steadytext_search('articles', 'soup', 3, rerank => true)), 'reranked scores');
+CREATE TABLE guides (part text, number integer, body text, PRIMARY KEY (number, part));
+INSERT INTO guides VALUES ('a', 1, 'abcdefghijklmno'), ('b', 1, 'other');
+SELECT ok(steadytext_autoembed('guides', 'body', chunking => '{"by": "characters", "size": 6, "overlap": 2}') > 0, 'a chunk table');
+INSERT INTO guides_chunks (part, number, chunk, content, embedding)
+SELECT 'a', 1, n, substr('abcdefghijklmno', 4 * n - 3, 6), steadytext_embed('x') FROM generate_series(1, 4) n;
+SELECT is(steadytext_search_context('guides', '{"number": 1, "part": "a"}', 2), 'abcdefghijklmn', 'a chunk with a neighbour on each side, overlaps once');
+SELECT is(st_search_context('guides', '{"number": 1, "part": "a"}', 4, 1), 'ijklmno', 'or on one side, at an end');
+SELECT is(steadytext_search_context('guides', '{"number": 1, "part": "a"}', 2, 0), 'efghij', 'or none');
+SELECT is(steadytext_search_context('guides', '{"number": 1, "part": "a"}', 3, 9), 'abcdefghijklmno', 'or all that there are');
+SELECT is(steadytext_search_context('guides', '{"number": 1, "part": "b"}', 1), NULL, 'null where there is no such chunk');
+SELECT is((SELECT steadytext_search_context('articles', key, chunk) FROM steadytext_search('articles', 'bus', 1)), 'The bus stops here.', 'a row without chunks is its own');
+SELECT throws_ok($$SELECT steadytext_search_context('guides', '{"number": 1}', 1)$$, '22023', 'key must be an object with the key''s columns: number, part');
+SELECT throws_ok($$SELECT steadytext_search_context('guides', NULL, 1)$$, '22023', 'key must be an object with the key''s columns: number, part');
+SELECT throws_ok($$SELECT steadytext_search_context('guides', '{"number": 1, "part": "a"}', NULL)$$, '22004', 'chunk cannot be null: the table''s texts are cut into chunks');
+SELECT throws_ok($$SELECT steadytext_search_context('guides', '{"number": 1, "part": "a"}', 1, 101)$$, '22023', 'neighbours must be between 0 and 100');
+SELECT throws_ok($$SELECT steadytext_search_context('pg_class', '{}', 1)$$, 'P0002', 'table pg_class has no automatic embedding');
+DROP TABLE guides CASCADE;
 SELECT throws_ok($$SELECT * FROM steadytext_search('articles', NULL)$$, '22004', 'query cannot be null');
 SELECT throws_ok($$SELECT * FROM steadytext_search('articles', '')$$, '22023', 'query cannot be empty');
 SELECT throws_ok($$SELECT * FROM steadytext_search('articles', 'x', 0)$$, '22023', 'k must be between 1 and 1000');

@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(65);
+SELECT plan(68);
 
 CREATE TABLE notes (id integer PRIMARY KEY, content text, other integer);
 CREATE TABLE words (id text PRIMARY KEY, source_id text, word text, place integer DEFAULT 7);
@@ -73,6 +73,10 @@ SELECT is((SELECT array_agg(rank) FROM st_search_layers(ARRAY['words']::regclass
 
 SELECT is((SELECT count(*) FROM steadytext_store_stats), 2::bigint, 'statistics of each embedded table');
 SELECT is((SELECT coverage_percent FROM steadytext_store_stats WHERE table_name = 'public.words'), 100.00, 'how much of it');
+SELECT results_eq($$SELECT table_name, state, pending, processing, failed, oldest_seconds, embedded > 0 FROM steadytext_store_metrics()$$,
+    $$VALUES ('public.notes', 'active', 0::bigint, 0::bigint, 0::bigint, 0::double precision, true),
+             ('public.words', 'active', 0::bigint, 0::bigint, 0::bigint, 0::double precision, true)$$, 'figures for monitoring');
+SELECT is((SELECT count(*) FROM st_store_metrics()), 2::bigint, 'by the short name too');
 SELECT ok(daemon_healthy AND queue_size >= 0 AND failed = 0 AND broken = 0 AND tables = 2, 'health') FROM steadytext_store_health;
 
 SELECT throws_ok($$SELECT steadytext_layer('notes', NULL)$$, '22004', 'source, destination, ask, options, column_name and backfill cannot be null');
@@ -98,6 +102,7 @@ SELECT throws_ok($$SELECT steadytext_layer_drop('words')$$, '42501', 'must be ow
 SELECT throws_ok($$SELECT * FROM steadytext_layer_failures('words')$$, '42501', 'must be owner of table public.words');
 SELECT is_empty($$SELECT * FROM steadytext_layer_status()$$, 'nobody else''s layers are seen');
 SELECT is_empty($$SELECT * FROM steadytext_store_stats$$, 'nor their tables');
+SELECT is_empty($$SELECT * FROM steadytext_store_metrics()$$, 'nor their figures');
 RESET ROLE;
 SELECT lives_ok($$SELECT steadytext_layer_drop('words')$$, 'a layer is dropped');
 SELECT is((SELECT count(*) FROM pg_trigger WHERE tgrelid = 'notes'::regclass AND tgname ~ '^steadytext_layer_.*_(insert|update|delete)$'), 3::bigint, 'with its triggers; the other''s stay');

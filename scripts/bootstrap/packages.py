@@ -14,6 +14,9 @@ from bootstrap.system import output, root_prefix, run
 OLDEST_MAJOR = 14
 TOOLS = ("gcc", "make", "python3-jinja2", "python3-venv", "python3-zmq")
 NO_MAIN_CLUSTER = Path("/etc/postgresql-common/createcluster.d/zz-pg-steadytext.conf")
+POOLER_AT_BOOT = Path("/etc/systemd/system/multi-user.target.wants/pgbouncer.service")
+MAY_START = Path("/usr/sbin/policy-rc.d")
+"""Asked by every package whether its service may be started; 101 says no."""
 NETWORK = "Check the network and apt's sources (apt-get update shows what is wrong), then run make again."
 QUIET = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1"}
 
@@ -66,6 +69,7 @@ def test_packages(major: int) -> list[str]:
         f"postgresql-{major}-pgtap",
         f"postgresql-{major}-plpgsql-check",
         "libtap-parser-sourcehandler-pgtap-perl",
+        "pgbouncer",
         "redis-tools",  # the server is in it, under another name, and nothing starts by itself
     ]
 
@@ -114,7 +118,7 @@ def install(names: list[str], if_offered: list[str] | None = None) -> None:
     if unknown:
         raise CannotGoOnError(f"apt offers no package {', '.join(unknown)}", NETWORK)
     names = names + [name for name in if_offered if has_candidate(name)]
-    with step(f"Installing {', '.join(names)}"), _no_main_cluster():
+    with step(f"Installing {', '.join(names)}"), _no_main_cluster(), _no_service():
         command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *names]
         try:
             run(command, as_root=True, env=QUIET, remedy=NETWORK)
@@ -137,3 +141,19 @@ def _no_main_cluster() -> Iterator[None]:
         run(["rm", "-f", NO_MAIN_CLUSTER], as_root=True, remedy=f"Remove {NO_MAIN_CLUSTER} by hand.")
         if not was_there:
             run(["rmdir", "--ignore-fail-on-non-empty", folder], as_root=True, remedy=f"Remove {folder} by hand.")
+
+
+@contextlib.contextmanager
+def _no_service() -> Iterator[None]:
+    """Have no package start a service, nor PgBouncer's be started at the next boot; what was so before stays so."""
+    forbidden, at_boot = MAY_START.exists(), POOLER_AT_BOOT.is_symlink()
+    if not forbidden:
+        script = f'printf "#!/bin/sh\\nexit 101\\n" > {MAY_START} && chmod 755 {MAY_START}'
+        run(["sh", "-c", script], as_root=True, remedy="Is /usr/sbin writable?")
+    try:
+        yield
+    finally:
+        if not forbidden:
+            run(["rm", "-f", MAY_START], as_root=True, remedy=f"Remove {MAY_START} by hand.")
+        if not at_boot:
+            run(["rm", "-f", POOLER_AT_BOOT], as_root=True, remedy="Disable the service pgbouncer by hand.")

@@ -6,22 +6,16 @@
 from __future__ import annotations
 
 import os
-import random
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from uuid import UUID
 
 import pytest
 
-from pg_steadytext.cluster import ports
-from pg_steadytext.cluster.home import Home
 from pg_steadytext.cluster.postgres import PrivateCluster
 from pg_steadytext.daemon.client import DaemonClient
-from tests.queue.workers import WorkerProcess
 from tests.support.daemon import DaemonProcess
+from tests.support.killable import Wreckers, killable_server
 
 JOBS = int(os.environ.get("CHAOS_JOBS", "3000"))
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "15"))
@@ -43,46 +37,27 @@ CREATE TRIGGER trace AFTER UPDATE ON steadytext_queue FOR EACH ROW
 @pytest.fixture
 def server(cluster: PrivateCluster, daemon: DaemonProcess) -> Iterator[PrivateCluster]:
     """A cluster of the test's own, since it is going to be killed, with a queue that has room."""
-    root = Path(tempfile.mkdtemp(prefix="steadytext-chaos-"))
-    root.chmod(0o755)
-    home = Home.at(root / "home")
-    home.create(cluster.account)
-    server = PrivateCluster(home, cluster.account, cluster.binaries, ports.choose(()), durable=False)
-    server.start()
-    with server.connect() as connection:
-        connection.execute("CREATE EXTENSION pg_steadytext CASCADE")
-        for key, value in {
-            "daemon_host": "127.0.0.1", "daemon_port": daemon.port, "max_queue_size": 10 * JOBS,
-            "max_pending_per_user": 10 * JOBS, "queue_max_retries": 100, "queue_retry_seconds": 0,
-        }.items():  # fmt: skip
-            connection.execute("SELECT steadytext_config_set(%s, %s)", (key, str(value)))
-        connection.execute(TRACE)
-    yield server
-    server.stop("immediate")
-    shutil.rmtree(root, ignore_errors=True)
+    settings: dict[str, object] = {
+        "max_queue_size": 10 * JOBS, "max_pending_per_user": 10 * JOBS,
+        "queue_max_retries": 100, "queue_retry_seconds": 0,
+    }  # fmt: skip
+    with killable_server(cluster, daemon, settings) as server:
+        with server.connect() as connection:
+            connection.execute(TRACE)
+        yield server
 
 
-class Chaos:
+class Chaos(Wreckers):
     """What may happen at any moment."""
 
     def __init__(self, server: PrivateCluster, daemon: DaemonProcess, seed: int) -> None:
-        self.server = server
-        self.daemon = daemon
-        self.random = random.Random(seed)
+        super().__init__(server, daemon, seed, WORKERS)
         self.cancelled: set[UUID] = set()
         self.texts: list[str] = []
-        self.workers = [self._worker() for _ in range(WORKERS)]
         self._events: list[Callable[[], None]] = [
             self.kill_worker, self.kill_worker, self.kill_worker, self.terminate_sessions, self.cancel_some,
             self.kill_daemon, self.restart_server,
         ]  # fmt: skip
-
-    def _worker(self) -> WorkerProcess:
-        return WorkerProcess({
-            "PGHOST": str(self.server.home.run), "PGPORT": str(self.server.port), "PGDATABASE": "postgres",
-            "PGUSER": "postgres", "STEADYTEXT_HOME": str(self.server.home.root),
-            "STEADYTEXT_DAEMON_HOST": "127.0.0.1", "STEADYTEXT_DAEMON_PORT": str(self.daemon.port),
-        })  # fmt: skip
 
     def reign(self, seconds: float) -> None:
         """Let each thing happen once, then anything."""
@@ -105,19 +80,6 @@ class Chaos:
                 connection.execute("SELECT steadytext_embed_batch_async(%s)", (fresh,))
                 self.texts += fresh
 
-    def kill_worker(self) -> None:
-        """SIGKILL a worker and start another."""
-        place = self.random.randrange(WORKERS)
-        self.workers[place].kill()
-        self.workers[place] = self._worker()
-
-    def terminate_sessions(self) -> None:
-        """End the workers' sessions."""
-        with self.server.connect() as connection:
-            connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pg_steadytext worker'"
-            )
-
     def cancel_some(self) -> None:
         """Cancel five requests that wait or run."""
         with self.server.connect() as connection:
@@ -128,21 +90,6 @@ class Chaos:
             for (request,) in rows:
                 if connection.execute("SELECT steadytext_cancel_async(%s)", (request,)).fetchone() == (True,):
                     self.cancelled.add(request)
-
-    def kill_daemon(self) -> None:
-        """SIGKILL the daemon and start it again."""
-        self.daemon.kill()
-        time.sleep(0.5)
-        self.daemon.start()
-
-    def restart_server(self) -> None:
-        """Stop PostgreSQL as a crash would, and start it again."""
-        self.server.stop("immediate")
-        self.server.start()
-
-    def end(self) -> list[int]:
-        """Stop the workers gracefully; their exit statuses."""
-        return [worker.stop() for worker in self.workers]
 
 
 def wait_until_all_have_ended(server: PrivateCluster) -> None:

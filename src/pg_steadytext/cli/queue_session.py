@@ -17,6 +17,7 @@ from pg_steadytext import statements
 from pg_steadytext.cli.console import console
 from pg_steadytext.client import connection_parameters
 from pg_steadytext.errors import InvalidArgument
+from pg_steadytext.poolers import is_pooled_now
 
 SQL = statements.load("pg_steadytext.cli", "sql/queue.sql")
 
@@ -30,6 +31,7 @@ class QueueSession:
 
     def __init__(self, connection: psycopg.Connection[DictRow]) -> None:
         self.connection = connection
+        self.is_pooled = is_pooled_now(connection)
 
     def rows(self, statement: str, **parameters: object) -> list[Row]:
         """Execute the statement of that name and return its rows."""
@@ -40,8 +42,9 @@ class QueueSession:
         return self.rows(statement, **parameters)[0]
 
     def listen(self) -> None:
-        """Be notified from now on when a request ends."""
-        self.connection.execute(SQL["listen"])
+        """Be notified from now on when a request ends; through a pooler nobody is."""
+        if not self.is_pooled:
+            self.connection.execute(SQL["listen"])
 
     def wait(self, seconds: float) -> None:
         """Return when a request has ended, or when the time is up."""

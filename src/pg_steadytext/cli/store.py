@@ -11,7 +11,7 @@ from rich.table import Table
 
 from pg_steadytext import statements
 from pg_steadytext.cli.console import console, speaks_plainly
-from pg_steadytext.cli.queue_session import QueueSession, Row, queue_session, show, table
+from pg_steadytext.cli.queue_session import QueueSession, Row, queue_session, show, span, table
 from pg_steadytext.cli.store_progress import follow
 from pg_steadytext.store import PgaiStoreFactory
 
@@ -58,11 +58,14 @@ def _show(tables: list[Row], layers: list[Row], health: Row) -> None:
 
 
 def _tables(rows: list[Row]) -> Table:
-    listed = table("table", "into", "mode", "embedded", "of", "waiting", "failed", "rows/s", "index", text="state")
+    listed = table(
+        "table", "into", "mode", "embedded", "of", "waiting", "oldest", "failed", "rows/s", "index", text="state"
+    )
     for row in rows:
         listed.add_row(
             row["table_name"], row["destination"], row["mode"], _count(row["with_embeddings"]), _count(row["total"]),
-            _count(row["waiting"]), _count(row["failed"]), f"{row['rate']:.1f}", row["index_state"],
+            _count(row["waiting"]), span(row["oldest_seconds"] or None), _count(row["failed"]), f"{row['rate']:.1f}",
+            row["index_state"],
             row["reason"] or row["state"],
         )  # fmt: skip
     return listed

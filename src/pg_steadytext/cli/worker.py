@@ -10,8 +10,10 @@ from importlib.util import find_spec
 from typing import Annotated
 
 import typer
+from prometheus_client import CollectorRegistry
 
 from pg_steadytext.cli.console import speaks_plainly
+from pg_steadytext.daemon.http import HttpServer
 from pg_steadytext.queue.guests import MakeLane
 from pg_steadytext.queue.jobs import Handler
 from pg_steadytext.queue.options import GRACE_SECONDS, LEASE_SECONDS, WorkerOptions, connector
@@ -20,6 +22,7 @@ from pg_steadytext.queue.worker import serve
 from pg_steadytext.settings import Settings
 from pg_steadytext.store.lane import LANE, AutoembedLane
 from pg_steadytext.store.layers import Layers
+from pg_steadytext.store.metrics import StoreCollector
 
 GUARD_CONNECTIONS = 4
 
@@ -35,6 +38,10 @@ def worker(
     lease: Annotated[
         float, typer.Option(min=1, help="Seconds after which another worker takes what a lost one held.")
     ] = LEASE_SECONDS,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Loopback port of /metrics for the store's figures; none by default."),
+    ] = None,
 ) -> None:
     """Drain the queue and look after the cache, for the database that PG* or the home's settings name."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s [%(process)d] %(message)s")
@@ -55,7 +62,18 @@ def worker(
             )
             await serve(settings, options)
 
-    asyncio.run(work())
+    served = _serve_metrics(metrics_port, settings)
+    try:
+        asyncio.run(work())
+    finally:
+        served.close()
+
+
+def _serve_metrics(port: int | None, settings: Settings) -> HttpServer:
+    registry = CollectorRegistry()
+    if port is not None:
+        registry.register(StoreCollector(settings))
+    return HttpServer(port, registry, lambda: {"status": "ok"})
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from psycopg import sql
 from pg_steadytext.client._errors import ClientClosed, translated
 from pg_steadytext.client._statements import SQL, compose
 from pg_steadytext.errors import InvalidArgument
+from pg_steadytext.poolers import is_pooled
 
 T = TypeVar("T")
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
@@ -24,10 +25,14 @@ Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 @dataclass(slots=True)
 class Session:
-    """An open connection, the schema of its database's extension, and the channels it listens on."""
+    """An open connection, the schema of its database's extension, and the channels it listens on.
+
+    Through a pooler it listens on none: nothing would be heard there.
+    """
 
     connection: Connection
     schema: str
+    is_pooled: bool
     channels: set[str] = field(default_factory=set)
 
     async def rows(self, name: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -40,6 +45,8 @@ class Session:
 
     async def listen(self, channel: str) -> None:
         """Listen on a channel, from the end of the transaction on."""
+        if self.is_pooled:
+            return
         await self.connection.execute(compose("listen", self.schema, channel=sql.Identifier(channel)))
         self.channels.add(channel)
 
@@ -105,12 +112,13 @@ class Link:
         if self._session is None:
             connection = await self._open_connection()
             try:
+                pooled = await is_pooled(connection)
                 schema = await _extension_schema(connection)
             except BaseException:
                 await connection.close()
                 raise
             connection.add_notify_handler(lambda note: self._notified(note.channel, note.payload))
-            self._session = Session(connection, schema)
+            self._session = Session(connection, schema, pooled)
             self.opened += 1
         return self._session
 

@@ -1,6 +1,7 @@
 """The requests that somebody waits for, and the one task that asks about all of them.
 
-It asks when a notification says that something has ended, and every few seconds in case one was lost; it is there only
+It asks when a notification says that something has ended, and every few seconds in case one was lost, or several times
+a second where a pooler lets none through; it is there only
 while somebody waits. A lost session is opened anew and asked again, so that a wait outlives a restart of PostgreSQL.
 """
 
@@ -140,6 +141,7 @@ class Waiting:
         self._hinted.clear()
 
     async def _ask(self, session: Session) -> list[Outcome]:
+        self._pace.is_deaf = session.is_pooled
         await session.tune({DONE} | self._channels())
         rows = await session.rows("ended", {"ids": self._open()})
         return [Outcome(*row) for row in rows]

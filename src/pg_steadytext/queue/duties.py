@@ -2,8 +2,9 @@
 
 The leader folds cache hits, evicts, purges finished requests, cleans up, writes the daemon's heartbeat, and tells the
 database about the models of a daemon that has started anew. It leads by an advisory lock of its session, whose key is
-hashtextextended('pg_steadytext worker leader', 0); another worker takes over when that session ends. What pg_cron
-does in this database already is left to it.
+hashtextextended('pg_steadytext worker leader', 0); another worker takes over when that session ends. Through a pooler
+no lock lasts: of the workers there the oldest leads while nobody has the lock. What pg_cron does in this database
+already is left to it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import psycopg
@@ -71,15 +72,25 @@ def heartbeat(status: dict[str, Any], stats: dict[str, Any]) -> dict[str, Any]:
 
 
 class Duties:
-    """Carries out the duties in `periods` while this process leads. `daemon_changed` has it ask the daemon at once."""
+    """Carries out the duties in `periods` while this process leads. `daemon_changed` has it ask the daemon at once.
+
+    `worker` tells this worker's number, or None while it has none.
+    """
 
     def __init__(
-        self, connect: Connect, daemon: Daemon, endpoint: str, ticks: Ticks, periods: Mapping[str, float] = PERIODS
+        self,
+        connect: Connect,
+        daemon: Daemon,
+        endpoint: str,
+        ticks: Ticks,
+        periods: Mapping[str, float] = PERIODS,
+        worker: Callable[[], int | None] = lambda: None,
     ) -> None:
         self.daemon_changed = asyncio.Event()
         self._session = Session(connect, "maintenance", sql=SQL)
         self._daemon = daemon
         self._endpoint = endpoint
+        self._worker = worker
         self._ticks = ticks
         self._schedule = Schedule(periods)
         self._led_in: int | None = None
@@ -110,11 +121,15 @@ class Duties:
     async def _leads(self) -> bool:
         """Whether this process leads; the lock is the session's, so a new session asks again."""
         await self._session.connected()
-        if self._led_in == self._session.connections:
+        leads = self._led_in == self._session.connections
+        if self._session.is_pooled:
+            won = bool((await self._session.run("lead_for_now", {"worker": self._worker()}))[0][0])
+        elif leads:
             return True
-        won = bool((await self._session.run("lead"))[0][0])
+        else:
+            won = bool((await self._session.run("lead"))[0][0])
         self._led_in = self._session.connections if won else None
-        if won:
+        if won and not leads:
             self._seen = None
             log.info("this worker leads: maintenance is done here")
         return won

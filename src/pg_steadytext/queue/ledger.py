@@ -48,6 +48,11 @@ class Ledger:
         return self._worker
 
     @property
+    def number(self) -> int | None:
+        """The same, or None while this is no worker."""
+        return self._worker
+
+    @property
     def is_registered(self) -> bool:
         """Whether this is a worker now."""
         return self._worker is not None
@@ -89,7 +94,8 @@ class Ledger:
             raise LeaseTaken
 
     async def sleep(self, lanes: Sequence[str]) -> None:
-        """Ask to be notified of what is queued in these lanes, and in no other."""
+        """Ask to be notified of what is queued in these lanes, and in no other; through a pooler, of none."""
+        lanes = [] if self._pulse.is_pooled else lanes
         await self._pulse.run("sleep", {"worker": self.worker, "lanes": list(lanes)})
 
     async def recover(self) -> int:

@@ -1,4 +1,7 @@
-"""Hearing notifications, over a connection of their own that is made again whenever it is lost."""
+"""Hearing notifications, over a connection of their own that is made again whenever it is lost.
+
+A pooler carries no notifications: through one, the worker looks for work every now and then.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,14 @@ from collections.abc import Callable
 
 import psycopg
 
+from pg_steadytext.poolers import is_pooled
 from pg_steadytext.queue.pauses import Pauses, Ticks
 from pg_steadytext.queue.sessions import SQL, Connect, Connection
 
 DEBOUNCE = 0.01
 HEALTH_SECONDS = 10.0
+LOOK_SECONDS = 1.0
+"""Between two looks where nothing can be heard."""
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +49,8 @@ class Debounced:
 class Listener:
     """Calls `on_queue` and `on_cancel` for notifications, and both after each connect: some may have been missed.
 
-    The connection's descriptor is watched directly, since a wait of psycopg's own wakes ten times a second.
+    Where they cannot be heard, both are called every LOOK_SECONDS. The connection's descriptor is watched directly,
+    since a wait of psycopg's own wakes ten times a second.
     """
 
     def __init__(
@@ -59,6 +66,8 @@ class Listener:
         while True:
             try:
                 async with await self._connect() as connection:
+                    if await is_pooled(connection):
+                        break
                     connection.add_notify_handler(lambda notify: self._calls[notify.channel]())
                     await connection.execute(SQL["listen_queue"])
                     await connection.execute(SQL["listen_cancel"])
@@ -71,6 +80,15 @@ class Listener:
                 pause = self._pauses.next()
                 log.warning("nothing can be heard, connecting again in %.1f s: %s", pause, error)
                 await asyncio.sleep(pause)
+        log.warning(
+            "PostgreSQL is reached through a pooler: nothing can be heard there, so work is looked for every %g s, "
+            "nothing is prepared, and indexes are left to a worker that is connected directly",
+            LOOK_SECONDS,
+        )
+        while True:
+            for call in self._calls.values():
+                call()
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _listen(self, connection: Connection) -> None:
         while True:

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 
 from pg_steadytext import statements
+from pg_steadytext.poolers import is_pooled
 from pg_steadytext.queue.pauses import Pauses
 
 SQL: Mapping[str, bytes] = statements.load("pg_steadytext.queue", "sql/worker.sql")
@@ -38,12 +39,14 @@ class ConnectionLost(Exception):  # noqa: N818 (it says the case)
 class Session:
     """A connection for short statements, made when it is first needed and again whenever it was lost.
 
-    `connections` counts how often it was made: what belongs to a PostgreSQL session ends with it.
+    `connections` counts how often it was made: what belongs to a PostgreSQL session ends with it. Through a pooler
+    (`is_pooled`, known once it was made) nothing does: each statement brings its settings along, and none is prepared.
     """
 
     def __init__(self, connect: Connect, name: str, prepare: str = "prepare", sql: Mapping[str, bytes] = SQL) -> None:
         self.name = name
         self.connections = 0
+        self.is_pooled = False
         self._connect = connect
         self._prepare = prepare
         self._sql = sql
@@ -94,19 +97,33 @@ class Session:
                 raise ConnectionLost(f"the connection for {self.name} was lost in {name}: {error}") from error
 
     async def _execute(self, connection: Connection, name: str, params: Mapping[str, Any] | None) -> Rows:
-        cursor = connection.cursor(binary=True)
+        execute = self._execute_alone if self.is_pooled else self._execute_prepared
         try:
-            await cursor.execute(self._sql[name], params, prepare=True)
+            return await execute(connection, name, params)
         except TRANSIENT as error:
             log.warning("%s was interrupted, doing it again: %s", name, error)
-            await cursor.execute(self._sql[name], params, prepare=True)
+            return await execute(connection, name, params)
+
+    async def _execute_prepared(self, connection: Connection, name: str, params: Mapping[str, Any] | None) -> Rows:
+        cursor = connection.cursor(binary=True)
+        await cursor.execute(self._sql[name], params, prepare=True)
         return await cursor.fetchall() if cursor.description is not None else []
+
+    async def _execute_alone(self, connection: Connection, name: str, params: Mapping[str, Any] | None) -> Rows:
+        """With settings that end with the transaction: whoever is lent this server session next must not find them."""
+        async with connection.transaction():
+            await connection.execute(SQL[self._prepare], {"local": True})
+            cursor = connection.cursor(binary=True)
+            await cursor.execute(self._sql[name], params)
+            return await cursor.fetchall() if cursor.description is not None else []
 
     async def _connected(self) -> Connection:
         while self._connection is None or self._connection.closed:
             try:
                 connection = await self._connect()
-                await connection.execute(SQL[self._prepare])
+                self.is_pooled = await is_pooled(connection)
+                if not self.is_pooled:
+                    await connection.execute(SQL[self._prepare], {"local": False})
             except psycopg.OperationalError as error:
                 pause = self._pauses.next()
                 log.warning("no connection for %s, trying again in %.1f s: %s", self.name, pause, error)

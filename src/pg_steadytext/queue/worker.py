@@ -61,8 +61,8 @@ class Worker:
         self.lanes |= {name: make(surroundings) for name, make in options.guests.items()}
         self._cancelled = asyncio.Event()
         self._listener = Listener(connect, self._wake, self._cancelled.set, self._ticks)
-        self._duties = Duties(connect, daemon, daemon.address, self._ticks)
-        self._there = asyncio.Event()
+        self._duties = Duties(connect, daemon, daemon.address, self._ticks, worker=lambda: self.ledger.number)
+        self._registered = asyncio.Event()
         self._stopping = asyncio.Event()
         self._hurried = asyncio.Event()
 
@@ -124,6 +124,7 @@ class Worker:
         await self._until_the_extension_is_there()
         await self.ledger.leave()
         worker = await self.ledger.register(IDLE_LEASE)
+        self._registered.set()
         log.info("worker %d, %s, takes from %s", worker, self.options.name, ", ".join(self.lanes))
         sweep = Sweep(self.lanes, self.ledger, self._ticks, self._fell_asleep)
         parts = [lane.run() for lane in self.lanes.values()]
@@ -146,10 +147,9 @@ class Worker:
         while not (await self._look.run("queue_is_there"))[0][0]:  # noqa: ASYNC110 (nobody tells)
             await asyncio.sleep(pauses.next())
         await self._look.close()
-        self._there.set()
 
     async def _look_after(self) -> None:
-        await self._there.wait()
+        await self._registered.wait()
         await self._duties.run()
 
     async def _watch_cancels(self) -> None:

@@ -15,6 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from pg_steadytext import statements
 from pg_steadytext.errors import InvalidArgument
+from pg_steadytext.poolers import is_pooled
 
 SQL: Mapping[str, bytes] = {
     name: statement
@@ -70,6 +71,11 @@ class Opened(ABC):
         await self.close()
 
 
+async def _unprepared_if_pooled(connection: Connection) -> None:
+    await is_pooled(connection)
+    await connection.commit()
+
+
 class Database:
     """A pool of connections, opened when it is first needed, and the schema that has the extension."""
 
@@ -85,8 +91,9 @@ class Database:
             if self._pool is not None:
                 return
             pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
-                kwargs=self._parameters, min_size=0, max_size=MOST_CONNECTIONS, open=False, name="store"
-            )
+                kwargs=self._parameters, min_size=0, max_size=MOST_CONNECTIONS, open=False, name="store",
+                configure=_unprepared_if_pooled,
+            )  # fmt: skip
             await pool.open()
             try:
                 self._schema = await self._extension_schema(pool)

@@ -24,9 +24,10 @@ async def build_missing(connect: Connect, session: Session) -> None:
 
     Another worker that builds for a table is left to it.
 
-    CREATE INDEX CONCURRENTLY can stand in no function, so this runs it, with the worker's own rights.
+    CREATE INDEX CONCURRENTLY can stand in no function, so this runs it, with the worker's own rights. Through a
+    pooler no lock would keep others from it, or one would stay for ever: it is left to a worker connected directly.
     """
-    for autoembed, key, _ in await session.run("unindexed"):
+    for autoembed, key, _ in () if session.is_pooled else await session.run("unindexed"):
         refusal = await _build(connect, autoembed, key)
         if refusal is not _BUSY:
             await session.run("indexed", {"autoembed": autoembed, "refusal": refusal})

@@ -1,7 +1,9 @@
 -- name: tables
-SELECT table_name, destination::text, mode, state, reason, total, with_embeddings, pending + processing AS waiting, failed,
-       coverage_percent, rate, estimated_end, index_state, replaces::text, outdated
-FROM steadytext_store_stats ORDER BY table_name, destination;
+SELECT s.table_name, s.destination::text, s.mode, s.state, s.reason, s.total, s.with_embeddings,
+       s.pending + s.processing AS waiting, s.pending, s.processing, s.failed, s.coverage_percent, s.rate, s.estimated_end,
+       s.index_state, s.replaces::text, s.outdated, m.oldest_seconds, m.embedded AS written
+FROM steadytext_store_stats s JOIN steadytext_store_metrics() m ON m.table_name = s.table_name AND m.destination = s.destination
+ORDER BY s.table_name, s.destination;
 
 -- name: layers
 SELECT layer, source, ask, model, total, completed, pending, processing, failed FROM steadytext_layer_status();

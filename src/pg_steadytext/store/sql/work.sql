@@ -33,3 +33,13 @@ SELECT _steadytext_autoembed_indexed(%(autoembed)s, %(refusal)s);
 -- name: builds_alone
 -- A session lock: whoever builds holds it until that session ends. Who changes the table's declarations keeps it away.
 SELECT pg_catalog.pg_try_advisory_lock(%(key)s);
+
+-- name: patience
+SELECT pg_catalog.set_config('statement_timeout', %(ms)s, true);
+
+-- name: metrics
+SELECT table_name, destination::text, state, pending, processing, failed, oldest_seconds, embedded, rate
+FROM steadytext_store_metrics();
+
+-- name: workers
+SELECT pg_catalog.count(*) FROM steadytext_workers WHERE lease_expires_at > pg_catalog.clock_timestamp();
