@@ -75,7 +75,7 @@ def backfill(
 
 def _ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else it writes to this terminal; what fails is raised
     try:
         import ray
         import ray.data
@@ -99,7 +99,7 @@ class _cluster:  # noqa: N801 (used as a function is)
         if self._ray.is_initialized():
             return
         own = {"num_cpus": self._actors, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-        logging.getLogger("ray.data").setLevel(logging.WARNING)
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         self._ray.init(
             address=self._address,
             log_to_driver=False,
@@ -144,16 +144,15 @@ def _ended(
     context.enable_progress_bars = False
     context.execution_options.preserve_order = False
     items = [{"range": n, "after": one.after, "last": one.last} for n, one in enumerate(ranges)]
-    # Readers and writers wait for the database: they take no processor from the actors.
-    waits: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow", "num_cpus": 0}
+    # Readers and writers wait for the database and take no processor from the actors. One of each feeds several.
+    batches: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}
+    tasks: dict[str, Any] = {**batches, "num_cpus": 0, "compute": ray.data.TaskPoolStrategy(max(1, actors // 2))}
     pool = ray.data.ActorPoolStrategy(size=actors)
     data = (
         ray.data.from_items(items, override_num_blocks=len(items))
-        .map_batches(read, fn_args=(parameters, target), concurrency=2 * actors, **waits)
-        .map_batches(
-            Embedding, fn_constructor_args=(target,), compute=pool, batch_size=None, batch_format="pyarrow", num_cpus=1
-        )
-        .map_batches(write, fn_args=(parameters, target), concurrency=2 * actors, **waits)
+        .map_batches(read, fn_args=(parameters, target), **tasks)
+        .map_batches(Embedding, fn_constructor_args=(target,), compute=pool, num_cpus=1, **batches)
+        .map_batches(write, fn_args=(parameters, target), **tasks)
     )
     for table in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         yield from table.to_pylist()
