@@ -1,9 +1,9 @@
 """How much of the exact answer an indexed search finds, and how soon with a filter that keeps few rows.
 
-``BENCH_VECTORS`` says how many rows (100,000 unless set). The vectors are clustered at random, as texts' are: every row is
-the mean of a topic (one of ``TOPICS``), of a theme within it, and of noise of its own; so is a query. The rows carry no text, and
-the queries' vectors stand in the cache's place: what is measured is the statement that `steadytext_search` runs, by its own
-function. Connects through PG* as a superuser; needs no model.
+``BENCH_VECTORS`` says how many rows (100,000 unless set). The vectors are random but clustered: every row is the mean of a
+topic (one of ``TOPICS``), of a theme within it, and of noise of its own; so is a query. No text has such a vector, so a
+query is given as its vector; what is measured is the function by which `steadytext_search` finds rows by meaning.
+Connects through PG* as a superuser; needs no model.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def fill(connection: psycopg.Connection, space: Space) -> None:
             topics, vectors = space.points(min(5000, VECTORS - start))
             for place, (topic, vector) in enumerate(zip(topics, vectors, strict=True)):
                 number = start + place
-                copy.write_row((number, f"row {number}", int(topic), number % 100, number % 100, number % 50, literal(vector)))
+                copy.write_row(
+                    (number, f"row {number}", int(topic), number % 100, number % 100, number % 50, literal(vector))
+                )
     connection.execute("CREATE INDEX ON points (bucket)")
     connection.execute("ANALYZE points")
 
@@ -86,7 +88,8 @@ def fill(connection: psycopg.Connection, space: Space) -> None:
 def build(connection: psycopg.Connection) -> float:
     """Seconds that the worker's own statements take to build the vectors' index."""
     statements = connection.execute(
-        "SELECT s FROM steadytext_autoembeddings d, _steadytext_index_statements(d) s WHERE relation = 'points'::regclass"
+        "SELECT s FROM steadytext_autoembeddings d, _steadytext_index_statements(d) s"
+        " WHERE d.relation = 'points'::regclass"
     ).fetchall()
     began = time.perf_counter()
     for (statement,) in statements:
@@ -110,7 +113,8 @@ def exact(connection: psycopg.Connection, query: str, condition: str | None) -> 
     """The nearest rows, compared with all, and the milliseconds it took."""
     began = time.perf_counter()
     rows = connection.execute(
-        f"SELECT id FROM points WHERE {condition or 'true'} ORDER BY (embedding <=> %s::vector) + 0, id LIMIT {NEAREST}".encode(),
+        f"SELECT id FROM points WHERE {condition or 'true'}"
+        f" ORDER BY (embedding <=> %s::vector) + 0, id LIMIT {NEAREST}".encode(),
         (query,),
     ).fetchall()
     return [row[0] for row in rows], (time.perf_counter() - began) * 1000
@@ -124,7 +128,9 @@ def asks_for_vectors(connection: psycopg.Connection) -> None:
     )
 
 
-def measure(connection: psycopg.Connection, queries: Sequence[str], condition: str | None) -> Iterator[tuple[float, float, float]]:
+def measure(
+    connection: psycopg.Connection, queries: Sequence[str], condition: str | None
+) -> Iterator[tuple[float, float, float]]:
     """Recall, and the 95th percentile of the milliseconds, ours and exact: once a round."""
     truth = [exact(connection, query, condition) for query in queries]
     for _ in range(ROUNDS):
@@ -143,7 +149,9 @@ def main() -> None:
         space = Space(seed=7)
         began = time.perf_counter()
         fill(connection, space)
-        print(f"{VECTORS} vectors loaded in {time.perf_counter() - began:.0f} s, index built in {build(connection):.0f} s")
+        print(
+            f"{VECTORS} vectors loaded in {time.perf_counter() - began:.0f} s, index built in {build(connection):.0f} s"
+        )
         asks_for_vectors(connection)
         queries = [literal(vector) for vector in space.points(QUERIES)[1]]
         rows = []

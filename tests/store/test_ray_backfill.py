@@ -167,7 +167,7 @@ def test_workers_leave_the_backfill_to_who_has_the_ticket_and_go_on_behind_what_
 
 def test_a_second_ticket_is_refused_and_a_lost_one_expires(pages: Store, parameters: dict[str, str]) -> None:
     with Ticket(parameters, "pages", None) as lost:
-        with pytest.raises(psycopg.errors.ObjectInUse, match="another backfill of public.pages is under way"):
+        with pytest.raises(psycopg.errors.ObjectInUse, match=r"another backfill of public\.pages is under way"):
             Ticket(parameters, "pages", None).__enter__()
         pages.run("UPDATE _steadytext_autoembed_work SET due_at = now() - interval '1 s' WHERE keys = '{}'")
         with Ticket(parameters, "pages", None) as mine:
@@ -203,7 +203,9 @@ def test_without_ray_the_command_says_what_to_install(
 
 
 def test_an_actor_makes_the_daemon_s_bytes(pages: Store, parameters: dict[str, str]) -> None:
-    pages.run("SELECT steadytext_autoembed('pages', 'body', destination => 'parts', chunking => '{\"by\": \"sentences\"}')")
+    pages.run(
+        "SELECT steadytext_autoembed('pages', 'body', destination => 'parts', chunking => '{\"by\": \"sentences\"}')"
+    )
     with Ticket(parameters, "pages", "embedding") as ticket:
         embedding = Embedding(ticket.target)
         items = [{"range": 0, "after": one.after, "last": one.last} for one in ticket.plan(1000)]

@@ -26,6 +26,9 @@ class Engine(StrEnum):
     ray = "ray"
 
 
+ENGINES = {Engine.ray: by_ray}
+
+
 @speaks_plainly
 def backfill(
     table: Annotated[str, typer.Argument(help="A table that steadytext_autoembed() has declared.")],
@@ -40,7 +43,7 @@ def backfill(
     """Embed what a table still lacks; stopped at any moment, it goes on from there, by this command or by a worker."""
     began = time.monotonic()
     with _progress() as told:
-        done = by_ray(
+        done = ENGINES[engine](
             connection_parameters(), table, destination,
             address=address, actors=actors, range_rows=range_rows, on_progress=told,
         )  # fmt: skip
@@ -61,7 +64,9 @@ def _progress() -> Iterator[OnProgress]:
         began = time.monotonic()
 
         def told(done: int, of: int) -> None:
-            bars.update(task, completed=done, total=of, rate=f"{done / max(0.001, time.monotonic() - began):.0f} rows/s")
+            bars.update(
+                task, completed=done, total=of, rate=f"{done / max(0.001, time.monotonic() - began):.0f} rows/s"
+            )
 
         yield told
 
