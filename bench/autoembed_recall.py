@@ -1,8 +1,8 @@
 """How much of the exact answer an indexed search finds, and how soon with a filter that keeps few rows.
 
-``BENCH_VECTORS`` says how many rows (100,000 unless set). The vectors are random but clustered: every row is the mean of a
-topic (one of ``TOPICS``), of a theme within it, and of noise of its own; so is a query. No text has such a vector, so a
-query is given as its vector; what is measured is the function by which `steadytext_search` finds rows by meaning.
+``BENCH_VECTORS`` says how many rows (100,000 unless set). The vectors are random but clustered: every row is the mean
+of a topic (one of ``TOPICS``), of a theme within it, and of noise of its own; so is a query. No text has such a vector,
+so a query is given as its vector; what is measured is the function by which `steadytext_search` finds rows by meaning.
 Connects through PG* as a superuser; needs no model.
 """
 

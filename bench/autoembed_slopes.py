@@ -84,8 +84,8 @@ def main() -> None:
     session = EmbeddingSession()
     session.embed(texts(64, "warm"))
     print(f"one process embeds {session.texts_per_second(texts(2000, 'slopes'), 64):.0f} short texts a second")
-    heads = ("rows", "table, bytes/row", "HNSW, bytes/row", "HNSW of halfvec", "build, s", "build, us/row", "search, ms",
-             "exact, ms")  # fmt: skip
+    heads = ("rows", "table, bytes/row", "HNSW, bytes/row", "HNSW of halfvec", "build, s", "build, us/row",
+             "search, ms", "exact, ms")  # fmt: skip
     print(f"| {' | '.join(heads)} |")
     print("| --- " * len(heads) + "|")
     for rows in SIZES:

@@ -27,7 +27,7 @@ def test_the_quick_start_embeds_every_page_of_a_text_corpus_and_finds_one(
 ) -> None:
     (code,) = blocks(CHECKOUT / "README.md", "python")
     store.start("--lanes", "autoembed")
-    assert output(code, cluster, database).startswith("try: ")
+    assert output(code, cluster, database).startswith("0.39 exceptions\n")
     assert store.rows("SELECT count(*) > 70, count(*) = count(embedding) FROM pages") == [(True, True)]
 
 
