@@ -103,9 +103,16 @@ def _patiently(work: Callable[[], R]) -> R:
     for attempt in range(TRIES - 1):
         try:
             return work()
-        except psycopg.OperationalError:
+        except psycopg.OperationalError as error:
+            if not _is_out_of_reach(error):
+                raise
             time.sleep(0.5 * 2**attempt)
     return work()
+
+
+def _is_out_of_reach(error: psycopg.Error) -> bool:
+    """Whether the server, and not what it was asked, is the matter: class 55 counts as operational too."""
+    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
 
 
 class Ticket:
@@ -170,11 +177,10 @@ class Ticket:
         while not self._over.wait(LEASE_SECONDS / 4):
             try:
                 self._keep(None)
-            except psycopg.OperationalError:
-                continue
             except psycopg.Error as error:
-                self._refusal = error
-                return
+                if not _is_out_of_reach(error):
+                    self._refusal = error
+                    return
 
     @property
     def _held(self) -> dict[str, Any]:
