@@ -152,7 +152,8 @@ $$;
 -- the statements that hold it run under that path and name everything else in full.
 
 -- Rows nearest to a query: by the HNSW index, which goes on scanning until enough of them satisfy the filter; or all that
--- satisfy it, which is exact, where they are few and found without reading the table.
+-- satisfy it, which is exact, where they are few and found without reading the table, or in one that is soon read: the index's scan
+-- takes longer there, and ends before it has met the nearest of rows that are rare among its neighbours.
 CREATE FUNCTION @extschema@._steadytext_search_by_vector(relation regclass, plan jsonb, query text, filter text, most integer, path text)
 RETURNS TABLE (place bigint, key jsonb, chunk integer, content text, similarity double precision)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -169,7 +170,8 @@ BEGIN
         PERFORM set_config('search_path', path, true);
         EXECUTE format(E'EXPLAIN (FORMAT JSON) SELECT FROM %s WHERE (%s\n)', plan ->> 'source', filter) INTO estimate;
         PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-        few := (estimate #>> '{0,Plan,Plan Rows}')::double precision <= 10000 AND estimate #>> '{0,Plan,Node Type}' <> 'Seq Scan';
+        few := (estimate #>> '{0,Plan,Plan Rows}')::double precision <= 10000
+            AND (estimate #>> '{0,Plan,Node Type}' <> 'Seq Scan' OR (estimate #>> '{0,Plan,Total Cost}')::double precision <= 50000);
     END IF;
     FOREACH name IN ARRAY ARRAY['hnsw.ef_search', 'hnsw.iterative_scan', 'ivfflat.iterative_scan'] LOOP
         kept := kept || jsonb_build_object(name, current_setting(name, true));

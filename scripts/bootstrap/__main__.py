@@ -1,4 +1,7 @@
-"""``python3 -m bootstrap [COMMAND]``: have everything that is needed, then become ``pg-steadytext COMMAND``."""
+"""``python3 -m bootstrap [COMMAND]``: have everything that is needed, then become ``pg-steadytext COMMAND``.
+
+Without a command, what tests need is there afterwards too.
+"""
 
 from __future__ import annotations
 
@@ -12,27 +15,28 @@ from bootstrap.console import CannotGoOnError, complain, step
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
-def prepare() -> places.Places:
+def prepare(*, for_tests: bool) -> places.Places:
     """Have packages, pgvector, virtual environment, extension and models; return where they are."""
     packages.require_apt()
-    major = choose_server()
+    major = choose_server(for_tests=for_tests)
     pg_config = Path(f"/usr/lib/postgresql/{major}/bin/pg_config")
     pgvector.ensure(major, pg_config)
     where = places.find(CHECKOUT)
     places.check_space(where)
-    environment.ensure(where)
+    environment.ensure(where, for_tests=for_tests)
     extension.ensure(where, pg_config)
     models.ensure(where)
     return where
 
 
-def choose_server() -> int:
+def choose_server(*, for_tests: bool) -> int:
     """Pick PostgreSQL's major version and have its packages and the tools."""
     major = packages.choose_major()
     wanted = [*packages.server_packages(major), *packages.TOOLS]
-    absent, for_tests = packages.missing(wanted), packages.missing(packages.test_packages(major))
-    if absent or any(packages.has_candidate(name) for name in for_tests):
-        packages.install(absent, for_tests)
+    absent = packages.missing(wanted)
+    liked = packages.missing(packages.test_packages(major)) if for_tests else []
+    if absent or any(packages.has_candidate(name) for name in liked):
+        packages.install(absent, liked)
     return major
 
 
@@ -41,7 +45,7 @@ def main(arguments: list[str]) -> int:
     os.umask(0o022)
     try:
         with step("Looking at what is here"):
-            where = prepare()
+            where = prepare(for_tests=not arguments)
     except CannotGoOnError as error:
         complain(error)
         return 1

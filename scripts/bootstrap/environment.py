@@ -18,25 +18,34 @@ PIP_REMEDY = "Check the network and pip's settings (pip config list), then run m
 ASK_VERSION = "import sys; print(sys.version_info[0], sys.version_info[1])"
 
 
-def ensure(places: Places) -> None:
-    """Have a virtual environment with everything in requirements.lock and this checkout's package."""
+def ensure(places: Places, *, for_tests: bool) -> None:
+    """Have a virtual environment with everything in requirements.lock and this checkout's package.
+
+    What tests, linters and benchmarks need besides comes from requirements-dev.lock.
+    """
     python = _choose_python()
-    lock = places.checkout / "requirements.lock"
     made_with = stamps.digest([], str(python), output([python, "-c", "import sys; print(sys.version)"]))
-    python_stamp, lock_stamp = places.venv / "steadytext-python", places.venv / "steadytext-lock"
+    python_stamp = places.venv / "steadytext-python"
     if not stamps.holds(python_stamp, made_with):
         with step(f"Making the virtual environment with {python}"):
             _make(python, places.venv)
         stamps.write(python_stamp, made_with)
-    wanted = stamps.digest([lock])
-    if not stamps.holds(lock_stamp, wanted):
-        with step("Installing the locked packages"):
-            _pip(places, "install", "--require-hashes", "--only-binary", ":all:", "-r", str(lock))
-        stamps.write(lock_stamp, wanted)
+    _install_locked(places, "requirements.lock", "the locked packages")
+    if for_tests:
+        _install_locked(places, "requirements-dev.lock", "the packages of tests and benchmarks")
     _install_package(places)
     pointer = places.venv / HOME_POINTER
     if not pointer.is_file() or pointer.read_text(encoding="utf-8").strip() != str(places.home):
         pointer.write_text(f"{places.home}\n", encoding="utf-8")
+
+
+def _install_locked(places: Places, name: str, what: str) -> None:
+    lock, stamp = places.checkout / name, places.venv / f"steadytext-{name}"
+    wanted = stamps.digest([lock])
+    if not stamps.holds(stamp, wanted):
+        with step(f"Installing {what}"):
+            _pip(places, "install", "--require-hashes", "--only-binary", ":all:", "-r", str(lock))
+        stamps.write(stamp, wanted)
 
 
 def _install_package(places: Places) -> None:

@@ -85,12 +85,21 @@ def test_state_goes_elsewhere_when_the_service_account_cannot_enter(
     assert places.find(checkout) == found
 
 
-def test_the_lock_pins_by_hash_and_names_no_address() -> None:
-    text = (CHECKOUT / "requirements.lock").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+def test_a_lock_pins_by_hash_and_names_no_address(name: str) -> None:
+    text = (CHECKOUT / name).read_text(encoding="utf-8")
     entries = re.split(r"^(?=[a-z])", text, flags=re.MULTILINE)[1:]
     assert len(entries) > 40
     assert all(re.match(r"[a-z0-9._-]+==\S+", entry) and "--hash=sha256:" in entry for entry in entries)
     assert not re.search(r"://|--index|--find-links|--extra-index", text)
+
+
+def test_what_tests_need_moves_nothing_that_users_have() -> None:
+    pins = [
+        set(re.findall(r"^([a-z0-9._-]+==\S+)", (CHECKOUT / name).read_text(encoding="utf-8"), re.MULTILINE))
+        for name in ("requirements.lock", "requirements-dev.lock")
+    ]
+    assert pins[0] < pins[1]
 
 
 def test_the_bootstrap_needs_the_standard_library_only() -> None:

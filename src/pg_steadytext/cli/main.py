@@ -8,6 +8,7 @@ import typer
 
 from pg_steadytext import __version__
 from pg_steadytext.cli import cache, daemon, memory, models, queue, store
+from pg_steadytext.cli.backfill import backfill
 from pg_steadytext.cli.bench import bench
 from pg_steadytext.cli.doctor import doctor
 from pg_steadytext.cli.status import env, status
@@ -23,7 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (up, down, status, env, doctor, supervise, worker, bench):
+for command in (up, down, status, env, doctor, supervise, worker, backfill, bench):
     app.command()(command)
 app.add_typer(cache.app, name="cache")
 app.add_typer(daemon.app, name="daemon")
