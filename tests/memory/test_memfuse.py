@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from pg_steadytext.settings import Settings
 from tests.memory.chat_server import ChatServer
+from tests.memory.conftest import NewPerson
 from tests.memory.server import MemoryServer, Person
 from tests.support.memfuse import provide_memfuse_python, run_memfuse
 
@@ -63,6 +65,38 @@ def test_the_sdks_own_readme_runs_unmodified(
         ("memfuse", "assistant"), ("memfuse", "user"), ("memfuse", "assistant"), ("memfuse", "user"),
     ]  # fmt: skip
     assert len({one["session_id"] for one in saved}) == len({one["agent_id"] for one in saved}) == 1
+
+
+def test_refusals_come_in_the_envelope(
+    server: MemoryServer, new_person: NewPerson, superuser: psycopg.Connection
+) -> None:
+    superuser.execute("INSERT INTO memory.tiers VALUES ('two a day', 96, 10, 1000, 2, 10, 10, false)")
+    api = new_person(plan="two a day").api
+    user = api.post("/api/v1/users", json={"name": "u"}).json()["data"]["user"]["id"]
+    agent = api.post("/api/v1/agents", json={"name": "a"}).json()["data"]["agent"]["id"]
+    session = api.post("/api/v1/sessions", json={"user_id": user, "agent_id": agent}).json()["data"]["session"]["id"]
+    talk = f"/api/v1/sessions/{session}/messages"
+    three = {"messages": [{"role": "user", "content": text} for text in "abc"]}
+    reader = new_person(scopes=("memories:read",)).api
+    answers = [
+        api.post(talk, json=three),
+        api.post(talk, content=b"{", headers={"Content-Type": "application/json"}),
+        api.post(talk, content=b"x", headers={"Content-Type": "text/plain"}),
+        api.post(talk, content=b"[" + b" " * 1_000_000, headers={"Content-Type": "application/json"}),
+        api.put(talk, json={"message_ids": [user], "new_messages": []}),
+        api.get("/api/v1/nothing"),
+        reader.post("/api/v1/users", json={"name": "x"}),
+        server.client().get("/api/v1/users"),
+        server.client("mem_wrong").get("/api/v1/users"),
+    ]
+    told = [answer.json() for answer in answers]
+    assert [answer.status_code for answer in answers] == [429, 400, 415, 413, 422, 404, 403, 401, 401]
+    assert [one["code"] for one in told] == [answer.status_code for answer in answers]
+    assert all(one["status"] == "error" and one["data"] is None and one["message"] for one in told)
+    assert all(one["errors"][0].keys() == {"field", "message"} for one in told)
+    assert int(answers[0].headers["Retry-After"]) > 0
+    # All or nothing: of the three messages that were one too many, none is there.
+    assert api.get(talk).json()["data"]["messages"] == []
 
 
 @pytest.mark.parametrize("mode", ["waiting", "awaited"])
