@@ -80,7 +80,7 @@ def read_fields(kind: type[T], told: Json) -> dict[str, Any]:
 
 def _value(name: str, value: Any) -> Any:
     if isinstance(value, str):
-        if name.endswith("_at"):
+        if name.endswith(("_at", "_until")):
             return datetime.fromisoformat(value)
         if name in _IDS:
             return UUID(value)
