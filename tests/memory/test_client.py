@@ -183,7 +183,8 @@ def test_a_search_takes_every_option(client: MemoryClient) -> None:
         {"until": second.created_at},
     ]  # fmt: skip
     for options in narrowed:
-        found = client.search("key", **{**options, "mode": "keyword"})
+        options["mode"] = "keyword"
+        found = client.search("key", **options)
         assert [one.memory for one in found.items] == [first], options
     assert [one.memory for one in client.search("key", mode="keyword", since=second.created_at).items] == [second]
     (plain,) = client.search("key", mode="keyword", limit=1, highlight=False).items
