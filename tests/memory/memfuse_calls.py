@@ -144,7 +144,7 @@ async def main() -> None:
     memory = await settle(speak.client.init(user="alice", agent="helper", session="first"))
     again = await settle(speak.client.init(user="alice", agent="helper", session="first"))
     unnamed = await settle(speak.client.init(user="alice", agent="helper"))
-    bob = await settle(speak.client.init(user="bob"))
+    bob = await settle(speak.client.init(user="bob", agent="helper"))
     told["same"] = [memory.session_id == again.session_id, unnamed.session_id == memory.session_id]
     told["named"] = unnamed.session.startswith("alice-helper-")
     ids = await messages(memory, unnamed)

@@ -136,7 +136,7 @@ def test_every_method_of_the_sdk_does_what_it_says(
         "users": ["alice", "bob"],
         "renamed": ["robert", "who was bob"],
         "robert": True,
-        "agents": ["agent_default", "helper", "second"],
+        "agents": ["helper", "second"],
         "agent": True,
         "agent_renamed": "third",
         "sessions": 2,
