@@ -7,9 +7,9 @@ import random
 import subprocess
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx2
 import psycopg
@@ -28,6 +28,7 @@ from pg_steadytext.memory.client import (
     Refused,
     Unreachable,
 )
+from pg_steadytext.memory.client._types import SearchOptions
 from pg_steadytext.memory.domain.merge import FIELDS, State, changed
 from tests.memory.conftest import NewPerson
 from tests.memory.offline import Offline
@@ -161,30 +162,123 @@ def test_a_service_that_stays_away_is_unreachable(monkeypatch: pytest.MonkeyPatc
         MemoryClient("http://127.0.0.1:1")
 
 
-def test_a_search_is_read_into_memories() -> None:
-    """Against a transport that answers as the service documents its search."""
-    told: dict[str, Any] = {
-        **dict.fromkeys(FIELDS), "id": str(uuid4()), "body": "b", "tags": [], "provenance": {}, "pinned": False,
-        "is_recalled": False, "duplicate_of": None, "version": 1, "change_seq": 1, "enrichment_status": "done",
-        "embedding_status": "done", "deleted_at": None, "created_at": "2026-01-01T00:00:00.000000Z",
-        "updated_at": "2026-01-01T00:00:00.000000Z", "score": 0.5, "similarity": None, "ranks": None,
-        "highlights": {"title": None, "body": "<mark>b</mark>"},
-    }  # fmt: skip
-    asked: list[httpx2.Request] = []
+def test_a_search_takes_every_option(client: MemoryClient) -> None:
+    with_agent = _named(client, "agents")
+    in_session = _named(client, "sessions")
+    first = client.save(
+        "The <spare> key is under the pot.", tags=["home", "keys"], category="house", source="diary", pinned=True,
+        agent_id=with_agent, session_id=in_session,
+    )  # fmt: skip
+    second = client.save("The key of the cellar is lost.", tags=["home"])
+    found = client.search("key", mode="keyword", explain=True)
+    assert {one.memory.id for one in found.items} == {first.id, second.id}
+    assert (found.mode, found.degraded_because, found.pending_embeddings) == ("keyword", None, 2)
+    assert found.items[0].ranks == {"semantic": None, "keyword": 1}
+    assert "spare&gt; <mark>key</mark> is" in str([one.highlights for one in found.items])
+    assert found.items[0].score > found.items[1].score
 
-    def answer(request: httpx2.Request) -> httpx2.Response:
-        asked.append(request)
-        return httpx2.Response(200, json={"items": [told], "mode": "keyword", "degraded_because": "model-slow"})
+    narrowed: list[SearchOptions] = [
+        {"tag": ["keys", "nothing"]}, {"tag": ["home", "keys"], "tags": "all"}, {"category": "house"},
+        {"source": "diary"}, {"pinned": True}, {"agent_id": with_agent}, {"session_id": in_session},
+        {"until": second.created_at},
+    ]  # fmt: skip
+    for options in narrowed:
+        options["mode"] = "keyword"
+        found = client.search("key", **options)
+        assert [one.memory for one in found.items] == [first], options
+    assert [one.memory for one in client.search("key", mode="keyword", since=second.created_at).items] == [second]
+    (plain,) = client.search("key", mode="keyword", limit=1, highlight=False).items
+    assert (plain.highlights, plain.ranks, plain.similarity) == (None, None, None)
+    away = client.search("key", floor=0.9)
+    # The breaker tells which: it opens when a model that is not there was asked often.
+    assert (away.mode, away.degraded_because in ("model-down", "not-affordable")) == ("keyword", True)
+    assert away.degraded_detail
 
-    with MemoryClient("http://memory", "mem_x", transport=httpx2.MockTransport(answer)) as client:
-        found = client.search("b", tag=["x", "y"], since=datetime(2026, 1, 1, tzinfo=UTC))
-    assert (found.mode, found.degraded_because, found.items[0].score) == ("keyword", "model-slow", 0.5)
-    assert isinstance(found.items[0].memory, Memory)
-    params = asked[0].url.params
-    assert (params["q"], params.get_list("tag"), params["from"]) == ("b", ["x", "y"], "2026-01-01T00:00:00+00:00")
+
+def _named(client: MemoryClient, noun: str) -> UUID:
+    answer = client._http.post(f"/v1/{noun}", json={"name": "x"})
+    return UUID(answer.json()["id"])
+
+
+def test_history_links_and_attachments(client: MemoryClient) -> None:
+    one, other = client.save("one"), client.save("other")
+    for number in range(3):
+        one = client.update(one, title=str(number))
+    assert [(entry.version, entry.action) for entry in client.history(one, page_size=2)] == [
+        (4, "changed"), (3, "changed"), (2, "changed"), (1, "created"),
+    ]  # fmt: skip
+    newest = next(client.history(one))
+    assert (newest.changes, newest.actor["kind"], newest.at.tzinfo) == ({"title": ["1", "2"]}, "key", UTC)
+
+    made = client.link(one, other, "explains")
+    assert (made.target_id, made.kind) == (other.id, "explains")
+    assert client.links(one) == [made]
+    client.unlink(one, other)
+    assert client.links(one.id) == []
+
+    text = client.attach(one, "notes of May.md", "# May", "text/markdown")
+    assert (text.name, text.text, text.media_type, text.bytes) == ("notes of May.md", "# May", "text/markdown", 5)
+    assert client.attachments(one) == [text]
+    client.detach(one, "notes of May.md")
+    assert client.attachments(one) == []
+
+
+def test_reminders_are_made_listed_answered_and_deleted(client: MemoryClient) -> None:
+    memory = client.save("The plants stand in the hall.")
+    once = client.remind("water", when="in 20 minutes", memory_id=memory.id, note="all")
+    assert (once.title, once.memory_id, once.note, once.state, once.section) == (
+        "water", memory.id, "all", "active", None,
+    )  # fmt: skip
+    assert timedelta(minutes=19) < once.due_at - datetime.now(UTC) < timedelta(minutes=21)
+    series = client.remind("report", due_at=datetime(2100, 1, 1, 9, tzinfo=UTC), rrule="FREQ=DAILY")
+    assert client.reminder(once.id) == client.reminder(once) == once
+    assert list(client.reminders(page_size=1)) == [series, once]
+    assert list(client.reminders(memory_id=memory.id)) == [once]
+    inbox = client.inbox()
+    assert [one.id for one in inbox.items] == [once.id, series.id]
+    assert (sum(inbox.counts.values()), inbox.items[1].section, inbox.now.tzinfo) == (2, "upcoming", UTC)
+    assert [one.id for one in client.inbox("upcoming").items][-1:] == [inbox.items[-1].id]
+
+    next_one = client.done(series)
+    assert (next_one.occurrence_at, next_one.state) == (series.next_at, "active")
+    assert client.done(series) == next_one
+    assert client.dismiss(next_one).occurrence_at == next_one.next_at
+    waiting = client.snooze(once, minutes=30)
+    assert waiting.snoozed_until == waiting.due_at
+    assert client.snooze(once.id, when="in 3 days").due_at > waiting.due_at
+    assert client.snooze(once, until=datetime(2099, 1, 1, tzinfo=UTC)).due_at.year == 2099
+    assert client.done(once.id).state == "done"
+    assert [one.id for one in client.reminders(state="done")] == [once.id]
+    with pytest.raises(Refused, match="when") as unclear:
+        client.remind("taxes", when="03/04/2100")
+    assert unclear.value.members["understood"] == "2100-04-03 or 2100-03-04"
+    with pytest.raises(Changed):
+        client.delete_reminder(series)
+    client.delete_reminder(client.reminder(series))
+    with pytest.raises(NoSuchMemory):
+        client.reminder(series)
 
 
 def test_the_awaited_client_does_the_same(server: MemoryServer, person: Person) -> None:
+    async def attached(client: AsyncMemoryClient, note: Memory) -> None:
+        assert len((await client.search("note", mode="keyword")).items) == 3
+        assert [entry.action async for entry in client.history(note, page_size=2)][-1] == "created"
+        (other,) = [one for one in [memory async for memory in client.list()] if one.body == "note 1"]
+        made = await client.link(note, other)
+        assert await client.links(note) == [made]
+        await client.unlink(note, other)
+        text = await client.attach(note, "a", "text")
+        assert await client.attachments(note) == [text]
+        await client.detach(note, "a")
+        once = await client.remind("x", when="in 2 hours")
+        assert await client.reminder(once.id) == once
+        assert [one async for one in client.reminders(page_size=1)] == [once]
+        waiting = await client.snooze(once, minutes=5)
+        assert [one.id for one in (await client.inbox()).items] == [waiting.id]
+        assert (await client.done(waiting)).state == "done"
+        assert (await client.dismiss(waiting)).state == "done"
+        await client.delete_reminder(waiting.id)
+
     async def act() -> None:
         async with AsyncMemoryClient(server.url, person.key) as client:
             saved = [await client.save(f"note {number}") for number in range(3)]
@@ -197,6 +291,7 @@ def test_the_awaited_client_does_the_same(server: MemoryServer, person: Person) 
             await client.restore(named)
             text = "".join([piece async for piece in client.export()])
             assert (await client.import_all(text)).duplicates == 3
+            await attached(client, named)
             (result,) = await client.push([Operation(kind="delete", id=saved[1].id, base_version=1)])
             assert result.outcome == "applied"
             changes = await client.pull()

@@ -1,4 +1,4 @@
-"""``pg-steadytext memory`` save, list, show, delete, export."""
+"""``pg-steadytext memory`` save, search, remind, list, show, delete, export."""
 
 from __future__ import annotations
 
@@ -61,6 +61,21 @@ def test_an_export_goes_to_a_file_or_to_standard_output(tmp_path: Path, person: 
     assert target.read_text(encoding="utf-8").endswith("exported\n\n")
     assert command("export", "--key", "mem_wrong", "-o", str(target)).exit_code == 1
     assert target.read_text(encoding="utf-8").endswith("exported\n\n")
+
+
+def test_memories_are_found_and_reminders_made(person: Person) -> None:
+    person.save("The spare key is under the pot.", tags=["home"])
+    person.save("The key of the cellar is lost.")
+    assert told("search", "spare key", "--mode", "keyword").splitlines()[0].endswith("under the pot. #home")
+    assert json.loads(told("search", "key", "--mode", "keyword", "--tag", "home", "--json"))["tags"] == ["home"]
+    assert told("search", "nothing", "--mode", "keyword") == ""
+    assert command("search", "key").stderr.startswith("by words alone: ")
+
+    made = told("remind", "water the plants", "2100-01-01 09:00", "--rule", "FREQ=WEEKLY").strip()
+    (kept,) = person.api.get("/v1/reminders").json()["items"]
+    assert made == f"{kept['id']}  2100-01-01T09:00:00 {kept['time_zone']}"
+    assert kept["rrule"] == "FREQ=WEEKLY"
+    assert "is in the past" in command("remind", "x", "2001-01-01 09:00").stderr
 
 
 def test_what_goes_wrong_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:

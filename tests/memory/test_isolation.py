@@ -11,10 +11,11 @@ import pytest
 from pg_steadytext.cluster.postgres import PrivateCluster
 from pg_steadytext.memory.storage.database import load_statements
 from pg_steadytext.memory.storage.migrate import migrate
-from tests.memory.server import MemoryServer, Person, make_person
+from tests.memory.server import Api, MemoryServer, Person, make_person
 from tests.support.databases import create_database, drop_database
 
 OWNER = re.compile(r"\b(?:\w+\.)?user_id = (?:%\(user\)s|\$1|v_me|memory\.me\(\)|m\.user_id|v_it\.user_id|p_user)")
+TALKERS = ("user", "agent")
 USERS = re.compile(r"WHERE u\.id = %\(user\)s")
 
 
@@ -123,6 +124,7 @@ def test_every_endpoint_answers_404_for_anothers_object(bench: tuple[MemoryServe
         other.api.delete(f"/v1/reminders/feeds/{feed}"),
     ]
     assert [answer.status_code for answer in matrix] == [404] * len(matrix)
+    _talk(owner.api, other.api)
     for field, value in (("agent_id", agent), ("session_id", session)):
         assert other.api.post("/v1/memories", json={"body": "x", field: value}).status_code == 422
         patch = other.api.patch(f"/v1/memories/{own}", json={field: value}, headers=anywhere)
@@ -155,6 +157,57 @@ def test_every_endpoint_answers_404_for_anothers_object(bench: tuple[MemoryServe
     assert other.api.get("/v1/usage").json()["memories"]["used"] == 2
     assert owner.api.get(memory).json()["version"] == 1
     assert owner.api.get("/v1/me").status_code == 200
+
+
+def _talk(api: Api, other: Api) -> None:
+    """What memfuse's SDK calls: nothing of another account's is there."""
+    named = {noun: api.post(f"/api/v1/{noun}s", json={"name": "secret"}).json()["data"][noun] for noun in TALKERS}
+    user, agent = named["user"]["id"], named["agent"]["id"]
+    between = {"user_id": user, "agent_id": agent}
+    session = api.post("/api/v1/sessions", json=between).json()["data"]["session"]["id"]
+    said = {"messages": [{"role": "user", "content": "a secret said"}]}
+    talk, knowledge = f"/api/v1/sessions/{session}/messages", f"/api/v1/users/{user}/knowledge"
+    message = api.post(talk, json=said).json()["data"]["message_ids"][0]
+    known = api.post(knowledge, json={"knowledge": ["a secret known"]}).json()["data"]["knowledge_ids"][0]
+    mine = other.post("/api/v1/users", json={"name": "mine"}).json()["data"]["user"]["id"]
+    my_agent = other.post("/api/v1/agents", json={"name": "mine"}).json()["data"]["agent"]["id"]
+    own = other.post("/api/v1/sessions", json={"user_id": mine, "agent_id": my_agent}).json()["data"]["session"]["id"]
+    ids, known_ids = {"message_ids": [message]}, {"knowledge_ids": [known]}
+    new = {"new_messages": said["messages"]}
+    matrix = [
+        *(
+            other.request(method, f"/api/v1/{path}", json={"name": "stolen"} if method == "PUT" else None)
+            for path in (f"users/{user}", f"agents/{agent}", f"sessions/{session}")
+            for method in ("GET", "PUT", "DELETE")
+        ),
+        *(other.get(f"/api/v1/{noun}?name=secret") for noun in ("users", "agents", "sessions")),
+        other.post("/api/v1/sessions", json={**between, "user_id": mine}),
+        other.post("/api/v1/sessions", json={**between, "agent_id": my_agent}),
+        other.post(f"/api/v1/users/{user}/query", json={"query": "secret"}),
+        other.post(f"/api/v1/users/{mine}/query", json={"query": "secret", "session_id": session}),
+        other.post(f"/api/v1/users/{mine}/query", json={"query": "secret", "agent_id": agent}),
+        *(other.request("GET", path) for path in (talk, knowledge, f"/api/v1/users/{user}/api-keys")),
+        other.post(talk, json=said),
+        other.post(knowledge, json={"knowledge": ["x"]}),
+        *(other.post(f"{place}/read", json=ids) for place in (talk, f"/api/v1/sessions/{own}/messages")),
+        *(
+            other.request(method, place, json={**ids, **(new if method == "PUT" else {})})
+            for method in ("PUT", "DELETE")
+            for place in (talk, f"/api/v1/sessions/{own}/messages")
+        ),
+        *(
+            other.request(method, place, json={**known_ids, **({"new_knowledge": ["x"]} if method == "PUT" else {})})
+            for method in ("PUT", "DELETE")
+            for place in (knowledge, f"/api/v1/users/{mine}/knowledge")
+        ),
+        other.post(f"/api/v1/users/{mine}/knowledge/read", json=known_ids),
+    ]
+    assert [answer.status_code for answer in matrix] == [404] * len(matrix)
+    found = other.post(f"/api/v1/users/{mine}/query", json={"query": "secret"}).json()["data"]["results"]
+    assert found == []
+    assert len(api.get(talk).json()["data"]["messages"]) == 1
+    # The account's own objects are deleted, so that what is counted later stays as it was.
+    assert api.delete(f"/api/v1/users/{user}").status_code == other.delete(f"/api/v1/users/{mine}").status_code == 200
 
 
 def _embed(connection: psycopg.Connection, *memories: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.memory.conftest import NewPerson
 from tests.memory.finding import Finding
-from tests.memory.server import MemoryServer
+from tests.memory.server import SOURCES, MemoryServer
 from tests.queue.workers import WorkerProcess
 
 PAGES = Path(__file__).resolve().parents[2] / "docs"
@@ -34,6 +34,17 @@ def test_the_pages_examples_run(
     monkeypatch.setenv("STEADYTEXT_MEMORY_URL", server.url)
     monkeypatch.setenv("MEMORY_KEY", new_person(plan="pro").key)
     run_examples(page, count)
+
+
+def test_the_examples_for_agents_run(
+    server: MemoryServer, new_person: NewPerson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = new_person().key
+    monkeypatch.setenv("STEADYTEXT_MEMORY_URL", server.url)
+    monkeypatch.setenv("MEMORY_KEY", key)
+    monkeypatch.setenv("STEADYTEXT_MEMORY_KEY", key)
+    monkeypatch.setenv("PYTHONPATH", str(SOURCES))
+    run_examples("memory_agents.md", 2)
 
 
 def test_the_examples_of_search_run(finding: Finding, worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch) -> None:

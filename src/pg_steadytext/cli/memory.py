@@ -10,6 +10,7 @@ import typer
 
 from pg_steadytext.cli import memory_notes
 from pg_steadytext.cli.console import console, speaks_plainly
+from pg_steadytext.errors import NotFound
 from pg_steadytext.settings import Settings
 
 app = typer.Typer(help="Run the memory service; make its users and keys; save and read memories.", no_args_is_help=True)
@@ -26,6 +27,21 @@ def _connect() -> psycopg.Connection:
         host=settings.pg_host, port=settings.pg_port, dbname=settings.pg_database, user=settings.pg_user,
         application_name="pg-steadytext memory", autocommit=True, connect_timeout=10,
     )  # fmt: skip
+
+
+@app.command()
+@speaks_plainly
+def mcp() -> None:
+    """Speak the Model Context Protocol on standard input and output, for the user of STEADYTEXT_MEMORY_KEY."""
+    from pg_steadytext.memory.client import MemoryClient
+
+    try:
+        from pg_steadytext.memory.mcp import create
+    except ModuleNotFoundError as error:
+        raise NotFound(f"{error.name} is not installed", hint="pip install 'pg-steadytext[mcp]'") from error
+    # Said at once, and not first by a host that wonders why the server is gone.
+    MemoryClient().close()
+    create().run("stdio")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""``pg-steadytext memory save, list, show, delete, export``: a user's memories, over HTTP."""
+"""``pg-steadytext memory save, search, remind, list, show, delete, export``: a user's memories, over HTTP."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from dataclasses import asdict
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import UUID
 
 import typer
 
-from pg_steadytext.cli.console import console, speaks_plainly
+from pg_steadytext.cli.console import console, error_console, speaks_plainly
 from pg_steadytext.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from pg_steadytext.memory.client import Memory, MemoryClient
+    from pg_steadytext.memory.client._types_more import ReminderFields
 
 app = typer.Typer()
 
@@ -78,6 +79,50 @@ def save(
             text, title=title, category=category, tags=tag or [], source=source, pinned=pinned, force=force
         )
     _say(str(saved.id))
+
+
+@app.command()
+@speaks_plainly
+def search(
+    query: Annotated[str, typer.Argument(help="What is looked for; quotes and -word as in a web search")],
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many at most")] = 10,
+    mode: Annotated[
+        Literal["hybrid", "semantic", "keyword"], typer.Option(help="By meaning and by words, or by one of them")
+    ] = "hybrid",
+    tag: Annotated[list[str] | None, typer.Option(help="May be repeated; any of them will do")] = None,
+    category: Annotated[str | None, typer.Option()] = None,
+    source: Annotated[str | None, typer.Option()] = None,
+    as_json: AsJson = False, url: Url = None, key: Key = None,
+) -> None:  # fmt: skip
+    """Find memories, the best first; where meaning cannot be had, by words alone, and it says so."""
+    with _client(url, key) as client:
+        found = client.search(
+            query, mode=mode, limit=limit, tag=tag or (), category=category, source=source, highlight=False
+        )
+    if found.degraded_because:
+        error_console.print(f"by words alone: {found.degraded_because}", markup=False)
+    for one in found.items:
+        _say(_line(one.memory) if as_json else _shortly(one.memory))
+
+
+@app.command()
+@speaks_plainly
+def remind(
+    what: Annotated[str, typer.Argument(help="What to be reminded of")],
+    when: Annotated[str, typer.Argument(help="A moment in words: tomorrow at 9")],
+    rule: Annotated[str | None, typer.Option(help="Recur by a rule of RFC 5545: FREQ=WEEKLY;BYDAY=MO")] = None,
+    memory: Annotated[str | None, typer.Option(help="The id of a memory that it is about")] = None,
+    url: Url = None, key: Key = None,
+) -> None:  # fmt: skip
+    """Make a reminder, and print its id and what was understood."""
+    more: ReminderFields = {"when": when}
+    if rule:
+        more["rrule"] = rule
+    if memory:
+        more["memory_id"] = _id(memory)
+    with _client(url, key) as client:
+        made = client.remind(what, **more)
+    _say(f"{made.id}  {made.due_local} {made.time_zone}")
 
 
 @app.command("list")

@@ -14,6 +14,8 @@ from pg_steadytext.heartbeat import heartbeat
 from pg_steadytext.memory.api import failures
 from pg_steadytext.memory.api.callers import COOKIE, CSRF_HEADER
 from pg_steadytext.memory.api.gate import Gate
+from pg_steadytext.memory.api.memfuse.app import create as create_memfuse
+from pg_steadytext.memory.api.memfuse.envelope import PREFIX as MEMFUSE
 from pg_steadytext.memory.api.models import ProblemDocument
 from pg_steadytext.memory.api.routes import ROUTERS, health
 from pg_steadytext.memory.api.service import Service
@@ -79,6 +81,7 @@ def create(settings: MemorySettings, *, sql: Mapping[str, bytes] | None = None) 
         v1.include_router(router)
     app.include_router(v1)
     app.include_router(health.router)
+    app.mount(MEMFUSE, create_memfuse(service))
     _describe(app)
     return app
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import orjson
 import psycopg
@@ -39,8 +40,8 @@ def answer(problem: Problem) -> Response:
     return Response(orjson.dumps(problem.document()), problem.status, problem.headers, PROBLEM)
 
 
-def install(app: FastAPI) -> None:
-    """Have every exception answered by a problem document."""
+def install(app: FastAPI, answer: Callable[[Problem], Response] = answer) -> None:
+    """Have every exception answered by a problem document, or by what ``answer`` makes of it."""
 
     @app.exception_handler(Problem)
     async def refused(_: Request, error: Problem) -> Response:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pg_steadytext.memory.api.failures import answer
+from pg_steadytext.memory.api.failures import answer as as_problem
+from pg_steadytext.memory.api.memfuse.envelope import PREFIX, as_envelope
 from pg_steadytext.memory.domain.problems import Problem
 
 WITH_BODY = frozenset(("POST", "PUT", "PATCH"))
@@ -27,6 +28,7 @@ class Gate:
         if scope["type"] != "http" or scope["method"] not in WITH_BODY:
             await self.app(scope, receive, send)
             return
+        answer = as_envelope if scope["path"].startswith(PREFIX) else as_problem
         is_import = scope["path"] == IMPORT_PATH
         most = self.max_import_bytes if scope["path"] in (IMPORT_PATH, SYNC_PATH) else self.max_bytes
         length, kind = _headers(scope)

@@ -25,9 +25,10 @@ from pg_steadytext.memory.client._types import (
     OperationResult,
     SearchResults,
 )
+from pg_steadytext.memory.client._types_more import Attachment, Inbox, Link, Reminder, Version
 
 __all__ = [
-    "AsyncMemoryClient", "Change", "Changed", "Changes", "CursorGone", "Disagreement", "Found", "Imported",
-    "LimitReached", "Memory", "MemoryClient", "NoSuchMemory", "Operation", "OperationResult", "Refused",
-    "SearchResults", "Unreachable",
+    "AsyncMemoryClient", "Attachment", "Change", "Changed", "Changes", "CursorGone", "Disagreement", "Found",
+    "Imported", "Inbox", "LimitReached", "Link", "Memory", "MemoryClient", "NoSuchMemory", "Operation",
+    "OperationResult", "Refused", "Reminder", "SearchResults", "Unreachable", "Version",
 ]  # fmt: skip

@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Literal, TypeVar, Unpack
+from uuid import UUID
 
 import httpx2
 
 from pg_steadytext.memory.client import _calls as calls
+from pg_steadytext.memory.client import _calls_more as more
 from pg_steadytext.memory.client._calls import Call, Form, Which
+from pg_steadytext.memory.client._calls_more import WhichReminder
 from pg_steadytext.memory.client._errors import Unreachable
 from pg_steadytext.memory.client._types import (
     Changes,
@@ -22,8 +25,10 @@ from pg_steadytext.memory.client._types import (
     Operation,
     OperationResult,
     Patch,
+    SearchOptions,
     SearchResults,
 )
+from pg_steadytext.memory.client._types_more import Attachment, Inbox, Link, Reminder, ReminderFields, Version
 
 T = TypeVar("T")
 
@@ -86,17 +91,9 @@ class AsyncMemoryClient:
             if cursor is None:
                 return
 
-    async def search(
-        self, query: str, *, mode: Literal["hybrid", "semantic", "keyword"] = "hybrid", limit: int = 10,
-        tag: Sequence[str] | None = None, category: str | None = None, source: str | None = None,
-        since: datetime | None = None, until: datetime | None = None, pinned: bool | None = None,
-        floor: float | None = None, explain: bool = False,
-    ) -> SearchResults:  # fmt: skip
-        """Find memories by meaning and by words; ``explain`` asks for each arm's ranks."""
-        return await self._run(calls.search(query, {
-            "mode": mode, "limit": limit, "tag": tag, "category": category, "source": source, "since": since,
-            "until": until, "pinned": pinned, "floor": floor, "explain": explain,
-        }))  # fmt: skip
+    async def search(self, query: str, **options: Unpack[SearchOptions]) -> SearchResults:
+        """Find memories by meaning and by words, the best first."""
+        return await self._run(calls.search(query, options))
 
     async def export(self, form: Form = "jsonl") -> AsyncIterator[str]:
         """Yield the memories that are not in the trash as text that ``import_all`` reads, piece by piece."""
@@ -124,6 +121,84 @@ class AsyncMemoryClient:
     async def push(self, operations: Sequence[Operation]) -> Sequence[OperationResult]:
         """Carry out offline operations in their order; each takes effect once, however often it is pushed."""
         return [result for call in calls.push(operations) for result in await self._run(call)]
+
+    async def history(self, which: Which, *, page_size: int = 50) -> AsyncIterator[Version]:
+        """Yield who changed what of a memory, the newest version first."""
+        before: int | None = None
+        while True:
+            items, before = await self._run(more.history(which, page_size, before))
+            for item in items:
+                yield item
+            if before is None:
+                return
+
+    async def links(self, which: Which) -> Sequence[Link]:
+        """Read the links that lead from a memory."""
+        return await self._run(more.links(which))
+
+    async def link(self, which: Which, target: Which, kind: str = "related") -> Link:
+        """Link a memory to another, or say anew what the link means."""
+        return await self._run(more.link(which, target, kind))
+
+    async def unlink(self, which: Which, target: Which) -> None:
+        """Remove a link."""
+        await self._run(more.unlink(which, target))
+
+    async def attachments(self, which: Which) -> Sequence[Attachment]:
+        """Read a memory's attachments with their text."""
+        return await self._run(more.attachments(which))
+
+    async def attach(self, which: Which, name: str, text: str, media_type: str = "text/plain") -> Attachment:
+        """Attach a text, or replace the one of that name."""
+        return await self._run(more.attach(which, name, text, media_type))
+
+    async def detach(self, which: Which, name: str) -> None:
+        """Remove an attachment."""
+        await self._run(more.detach(which, name))
+
+    async def remind(self, title: str, **fields: Unpack[ReminderFields]) -> Reminder:
+        """Make a reminder: ``when="tomorrow at 9"``, or ``due_at``; ``rrule`` lets it recur."""
+        return await self._run(more.remind(title, fields))
+
+    async def reminder(self, which: WhichReminder) -> Reminder:
+        """Read a reminder."""
+        return await self._run(more.reminder(which))
+
+    async def reminders(
+        self, *, state: Literal["active", "done", "dismissed"] | None = None, memory_id: UUID | None = None,
+        page_size: int = 50,
+    ) -> AsyncIterator[Reminder]:  # fmt: skip
+        """Yield reminders, the newest first."""
+        cursor: str | None = None
+        while True:
+            items, cursor = await self._run(more.reminders({"state": state, "memory_id": memory_id}, page_size, cursor))
+            for item in items:
+                yield item
+            if cursor is None:
+                return
+
+    async def inbox(self, section: Literal["overdue", "today", "upcoming"] | None = None, *, limit: int = 200) -> Inbox:
+        """Read what is overdue, due today and due later."""
+        return await self._run(more.inbox(section, limit))
+
+    async def done(self, which: WhichReminder) -> Reminder:
+        """Say that an occurrence is done: a ``Reminder``'s at hand; with an id alone, the one that is due."""
+        return await self._run(more.answer(which, "done"))
+
+    async def dismiss(self, which: WhichReminder) -> Reminder:
+        """Let an occurrence go undone."""
+        return await self._run(more.answer(which, "dismiss"))
+
+    async def snooze(
+        self, which: WhichReminder, *, until: datetime | None = None, when: str | None = None,
+        minutes: int | None = None,
+    ) -> Reminder:  # fmt: skip
+        """Let an occurrence wait: until a moment, one in words, or so many minutes."""
+        return await self._run(more.snooze(which, {"until": until, "when": when, "minutes": minutes}))
+
+    async def delete_reminder(self, which: WhichReminder) -> None:
+        """Delete a reminder with its series; a ``Reminder`` only at its version."""
+        await self._run(more.delete_reminder(which))
 
     async def _run(self, call: Call[T]) -> T:
         request = call.request(self._http)

@@ -27,6 +27,7 @@ from pg_steadytext.memory.client._types import (
     Operation,
     OperationResult,
     Patch,
+    SearchOptions,
     SearchResults,
 )
 
@@ -128,12 +129,14 @@ def _plain(value: object) -> str:
     raise TypeError(f"{type(value).__name__} is no JSON")
 
 
-def _body(value: Any, **headers: str) -> dict[str, Any]:
+def body_of(value: Any, **headers: str) -> dict[str, Any]:
+    """Return what a request sends that changes something: the same again has one effect."""
     key = {"Idempotency-Key": f'"{uuid4()}"'}
     return {"content": _dump(value), "headers": {"Content-Type": "application/json", **key, **headers}}
 
 
-def _given(params: Mapping[str, Any]) -> dict[str, Any]:
+def given(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that say something, by their names in the API."""
     names = {"since": "from", "until": "to"}
     return {
         names.get(name, name): _plain(value) if isinstance(value, datetime | UUID) else value
@@ -144,7 +147,7 @@ def _given(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def save(body: str, fields: NewFields, *, force: bool) -> Call[Memory]:
     """POST /memories."""
-    return Call("POST", "/v1/memories", Memory.read, {"force": force}, **_body({"body": body, **fields}))
+    return Call("POST", "/v1/memories", Memory.read, {"force": force}, **body_of({"body": body, **fields}))
 
 
 def get(which: Which, *, trash: bool) -> Call[Memory]:
@@ -156,7 +159,7 @@ def update(which: Which, patch: Patch, version: int | None) -> Call[Memory]:
     """PATCH /memories/{id}, of the version that is known."""
     known = version or (which.version if isinstance(which, Memory) else None)
     match = {"If-Match": f'"v{known}"' if known else "*"}
-    return Call("PATCH", f"/v1/memories/{identify(which)}", Memory.read, **_body(patch, **match))
+    return Call("PATCH", f"/v1/memories/{identify(which)}", Memory.read, **body_of(patch, **match))
 
 
 def delete(which: Which, *, permanent: bool) -> Call[None]:
@@ -178,12 +181,12 @@ def page(filters: Filters, size: int, cursor: str | None) -> Call[tuple[list[Mem
     def read(told: Any) -> tuple[list[Memory], str | None]:
         return [Memory.read(one) for one in told["items"]], told["next_cursor"]
 
-    return Call("GET", "/v1/memories", read, _given({**filters, "limit": size, "cursor": cursor}))
+    return Call("GET", "/v1/memories", read, given({**filters, "limit": size, "cursor": cursor}))
 
 
-def search(query: str, options: Mapping[str, Any]) -> Call[SearchResults]:
+def search(query: str, options: SearchOptions) -> Call[SearchResults]:
     """GET /memories/search."""
-    return Call("GET", "/v1/memories/search", SearchResults.read, {"q": query, **_given(options)})
+    return Call("GET", "/v1/memories/search", SearchResults.read, {"q": query, **given(options)})
 
 
 def import_all(text: str | bytes, form: Form, *, force: bool) -> Call[Imported]:

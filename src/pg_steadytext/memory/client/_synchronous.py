@@ -7,11 +7,14 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Literal, TypeVar, Unpack
+from uuid import UUID
 
 import httpx2
 
 from pg_steadytext.memory.client import _calls as calls
+from pg_steadytext.memory.client import _calls_more as more
 from pg_steadytext.memory.client._calls import Call, Form, Which
+from pg_steadytext.memory.client._calls_more import WhichReminder
 from pg_steadytext.memory.client._errors import Unreachable
 from pg_steadytext.memory.client._types import (
     Changes,
@@ -22,8 +25,10 @@ from pg_steadytext.memory.client._types import (
     Operation,
     OperationResult,
     Patch,
+    SearchOptions,
     SearchResults,
 )
+from pg_steadytext.memory.client._types_more import Attachment, Inbox, Link, Reminder, ReminderFields, Version
 
 T = TypeVar("T")
 
@@ -87,17 +92,9 @@ class MemoryClient:
             if cursor is None:
                 return
 
-    def search(
-        self, query: str, *, mode: Literal["hybrid", "semantic", "keyword"] = "hybrid", limit: int = 10,
-        tag: Sequence[str] | None = None, category: str | None = None, source: str | None = None,
-        since: datetime | None = None, until: datetime | None = None, pinned: bool | None = None,
-        floor: float | None = None, explain: bool = False,
-    ) -> SearchResults:  # fmt: skip
-        """Find memories by meaning and by words; ``explain`` asks for each arm's ranks."""
-        return self._run(calls.search(query, {
-            "mode": mode, "limit": limit, "tag": tag, "category": category, "source": source, "since": since,
-            "until": until, "pinned": pinned, "floor": floor, "explain": explain,
-        }))  # fmt: skip
+    def search(self, query: str, **options: Unpack[SearchOptions]) -> SearchResults:
+        """Find memories by meaning and by words, the best first."""
+        return self._run(calls.search(query, options))
 
     def export(self, form: Form = "jsonl") -> Iterator[str]:
         """Yield the memories that are not in the trash as text that ``import_all`` reads, piece by piece."""
@@ -124,6 +121,82 @@ class MemoryClient:
     def push(self, operations: Sequence[Operation]) -> Sequence[OperationResult]:
         """Carry out offline operations in their order; each takes effect once, however often it is pushed."""
         return [result for call in calls.push(operations) for result in self._run(call)]
+
+    def history(self, which: Which, *, page_size: int = 50) -> Iterator[Version]:
+        """Yield who changed what of a memory, the newest version first."""
+        before: int | None = None
+        while True:
+            items, before = self._run(more.history(which, page_size, before))
+            yield from items
+            if before is None:
+                return
+
+    def links(self, which: Which) -> Sequence[Link]:
+        """Read the links that lead from a memory."""
+        return self._run(more.links(which))
+
+    def link(self, which: Which, target: Which, kind: str = "related") -> Link:
+        """Link a memory to another, or say anew what the link means."""
+        return self._run(more.link(which, target, kind))
+
+    def unlink(self, which: Which, target: Which) -> None:
+        """Remove a link."""
+        self._run(more.unlink(which, target))
+
+    def attachments(self, which: Which) -> Sequence[Attachment]:
+        """Read a memory's attachments with their text."""
+        return self._run(more.attachments(which))
+
+    def attach(self, which: Which, name: str, text: str, media_type: str = "text/plain") -> Attachment:
+        """Attach a text, or replace the one of that name."""
+        return self._run(more.attach(which, name, text, media_type))
+
+    def detach(self, which: Which, name: str) -> None:
+        """Remove an attachment."""
+        self._run(more.detach(which, name))
+
+    def remind(self, title: str, **fields: Unpack[ReminderFields]) -> Reminder:
+        """Make a reminder: ``when="tomorrow at 9"``, or ``due_at``; ``rrule`` lets it recur."""
+        return self._run(more.remind(title, fields))
+
+    def reminder(self, which: WhichReminder) -> Reminder:
+        """Read a reminder."""
+        return self._run(more.reminder(which))
+
+    def reminders(
+        self, *, state: Literal["active", "done", "dismissed"] | None = None, memory_id: UUID | None = None,
+        page_size: int = 50,
+    ) -> Iterator[Reminder]:  # fmt: skip
+        """Yield reminders, the newest first."""
+        cursor: str | None = None
+        while True:
+            items, cursor = self._run(more.reminders({"state": state, "memory_id": memory_id}, page_size, cursor))
+            yield from items
+            if cursor is None:
+                return
+
+    def inbox(self, section: Literal["overdue", "today", "upcoming"] | None = None, *, limit: int = 200) -> Inbox:
+        """Read what is overdue, due today and due later."""
+        return self._run(more.inbox(section, limit))
+
+    def done(self, which: WhichReminder) -> Reminder:
+        """Say that an occurrence is done: a ``Reminder``'s at hand; with an id alone, the one that is due."""
+        return self._run(more.answer(which, "done"))
+
+    def dismiss(self, which: WhichReminder) -> Reminder:
+        """Let an occurrence go undone."""
+        return self._run(more.answer(which, "dismiss"))
+
+    def snooze(
+        self, which: WhichReminder, *, until: datetime | None = None, when: str | None = None,
+        minutes: int | None = None,
+    ) -> Reminder:  # fmt: skip
+        """Let an occurrence wait: until a moment, one in words, or so many minutes."""
+        return self._run(more.snooze(which, {"until": until, "when": when, "minutes": minutes}))
+
+    def delete_reminder(self, which: WhichReminder) -> None:
+        """Delete a reminder with its series; a ``Reminder`` only at its version."""
+        self._run(more.delete_reminder(which))
 
     def _run(self, call: Call[T]) -> T:
         request = call.request(self._http)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal, TypedDict, TypeVar
@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 Json = Mapping[str, Any]
 T = TypeVar("T")
 
-_IDS = frozenset(("id", "agent_id", "session_id", "duplicate_of"))
+_IDS = frozenset(("id", "agent_id", "session_id", "duplicate_of", "target_id", "memory_id"))
 
 
 class Fields(TypedDict, total=False):
@@ -40,6 +40,27 @@ class Patch(Fields, total=False):
     body: str
 
 
+class SearchOptions(TypedDict, total=False):
+    """How to search. `tags` says whether any of the `tag` will do, `floor` is the least similarity of meanings,
+    `explain` asks for each arm's ranks.
+    """
+
+    mode: Literal["hybrid", "semantic", "keyword"]
+    limit: int
+    tag: Sequence[str]
+    tags: Literal["any", "all"]
+    category: str | None
+    source: str | None
+    agent_id: UUID | None
+    session_id: UUID | None
+    since: datetime | None
+    until: datetime | None
+    pinned: bool | None
+    floor: float | None
+    explain: bool
+    highlight: bool
+
+
 class Filters(TypedDict, total=False):
     """Which memories a list shows; ``since`` and ``until`` are about when they were saved."""
 
@@ -59,7 +80,7 @@ def read_fields(kind: type[T], told: Json) -> dict[str, Any]:
 
 def _value(name: str, value: Any) -> Any:
     if isinstance(value, str):
-        if name.endswith("_at"):
+        if name.endswith(("_at", "_until")):
             return datetime.fromisoformat(value)
         if name in _IDS:
             return UUID(value)
@@ -115,6 +136,9 @@ class SearchResults:
     items: list[Found]
     mode: str
     degraded_because: str | None
+    degraded_detail: str | None = None
+    retry_at: datetime | None = None
+    pending_embeddings: int = 0
 
     @classmethod
     def read(cls, told: Json) -> SearchResults:
@@ -123,7 +147,7 @@ class SearchResults:
             Found(Memory.read(one), one["score"], one.get("similarity"), one.get("highlights"), one.get("ranks"))
             for one in told["items"]
         ]
-        return cls(items, told["mode"], told.get("degraded_because"))
+        return cls(**{**read_fields(cls, told), "items": items})
 
 
 @dataclass(frozen=True, slots=True)

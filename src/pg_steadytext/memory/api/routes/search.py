@@ -32,7 +32,8 @@ Floor = Annotated[float | None, Query(ge=-1, le=1, description="Nothing less sim
 log = logging.getLogger(__name__)
 
 
-def _caller(who: Caller) -> dict[str, Any]:
+def token_of(who: Caller) -> dict[str, Any]:
+    """Return what the search's routines take to know the caller by."""
     return {"kind": who.kind, "hash": who.token_hash, "csrf": who.csrf}
 
 
@@ -56,14 +57,14 @@ async def search(
     highlight: bool = True,
 ) -> Response:  # fmt: skip
     """Find memories: by meaning and by words (hybrid), or one of them. Where meaning cannot be had, by words alone."""
-    user_id, headers = await here.database.call("begin_search", _caller(who))
-    vector, without = (None, None) if mode == "keyword" else await _meaning(here, query, user_id)
+    user_id, headers = await here.database.call("begin_search", token_of(who))
+    vector, without = (None, None) if mode == "keyword" else await meaning_of(here, query, user_id)
     wanted = {
         f"tags_{tags}": tag, "category": category, "source": source, "agent_id": agent_id, "session_id": session_id,
         "from": since, "to": until, "pinned": pinned,
     }  # fmt: skip
     (found,) = await here.database.call("search", {
-        **_caller(who), "query": query, "vector": vector, "mode": mode, "limit": limit, "floor": floor,
+        **token_of(who), "query": query, "vector": vector, "mode": mode, "limit": limit, "floor": floor,
         "explain": explain, "highlight": highlight, "without": without and Jsonb(without, dumps=dump_json),
         "filter": Jsonb({name: value for name, value in wanted.items() if value is not None}, dumps=dump_json),
     })  # fmt: skip
@@ -73,12 +74,12 @@ async def search(
 @router.get("/{memory_id}/similar", response_model=Results, responses=refusals(*OWN, 404, 429))
 async def similar(here: Here, who: Who, memory_id: UUID, limit: Limit = 10, floor: Floor = None) -> Response:
     """Find memories that mean what this one means."""
-    params = {**_caller(who), "id": memory_id, "limit": limit, "floor": floor}
+    params = {**token_of(who), "id": memory_id, "limit": limit, "floor": floor}
     (found,) = await here.database.call("similar", params)
     return Reply(found).response()
 
 
-async def _meaning(here: Service, query: str, user_id: UUID) -> tuple[str | None, dict[str, Any] | None]:
+async def meaning_of(here: Service, query: str, user_id: UUID) -> tuple[str | None, dict[str, Any] | None]:
     """Return the query's vector, or why there is none."""
     retry_at = None
     try:

@@ -27,6 +27,8 @@ BEGIN
             WHEN 'category' THEN format(' AND m.category = %L', f.value #>> '{}')
             WHEN 'source' THEN format(' AND m.source = %L', f.value #>> '{}')
             WHEN 'agent_id' THEN format(' AND m.agent_id = %L', f.value #>> '{}')
+            WHEN 'agent_or_none' THEN format(' AND (m.agent_id = %L OR m.agent_id IS NULL)', f.value #>> '{}')
+            WHEN 'memfuse_user' THEN format(' AND m.provenance ->> ''memfuse_user'' = %L', f.value #>> '{}')
             WHEN 'session_id' THEN format(' AND m.session_id = %L', f.value #>> '{}')
             WHEN 'from' THEN format(' AND m.created_at >= %L', f.value #>> '{}')
             WHEN 'to' THEN format(' AND m.created_at < %L', f.value #>> '{}')

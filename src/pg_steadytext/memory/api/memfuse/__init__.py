@@ -1,0 +1,1 @@
+"""The REST surface that the ``memfuse`` SDK speaks, over the service's own routines."""
