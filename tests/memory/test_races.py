@@ -155,7 +155,8 @@ def test_fifty_searches_at_once_never_pass_the_users_budget(finding: Finding, da
         assert any(reason == "not-affordable" and retry_at for reason, retry_at in answers)
         rows = finding.superuser.execute(
             "SELECT w.reserved_micros, w.spent_micros, (SELECT sum(l.cost_micros) FROM memory.ai_ledger l "
-            "WHERE l.user_id = %(user)s) FROM memory.ai_budget_windows w WHERE w.user_id = %(user)s AND w.period = 'day'",
+            "WHERE l.user_id = %(user)s) FROM memory.ai_budget_windows w "
+            "WHERE w.user_id = %(user)s AND w.period = 'day'",
             {"user": person.id},
         ).fetchall()
         ((reserved, spent, billed),) = rows
