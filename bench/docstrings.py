@@ -1,8 +1,8 @@
 """Questions with known answers, out of text that every machine with Python has: the standard library's docstrings.
 
 The first paragraph of a docstring tells in one sentence what a function or class is for; what follows tells how. The
-first is a question, the second the memory that answers it. They were written by hundreds of people as two texts about one
-thing, and neither holds the other. The same interpreter gives the same questions.
+first is a question, the second the memory that answers it. They were written by hundreds of people as two texts about
+one thing, and the answer does not hold the question. The same interpreter gives the same questions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "__pycache__"}
 QUESTION = range(20, 151)
-MEMORY = range(150, 2001)
+MEMORY = range(150, 601)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,9 +74,11 @@ def fill(connection: psycopg.Connection, daemon: DaemonClient, user: UUID, chose
     )
     connection.execute(
         "INSERT INTO memory.embeddings (user_id, memory_id, digest, model, embedding) "
-        "SELECT %s, g.id, sha256(g.id::text::bytea), %s, g.vector::vector FROM unnest(%s::uuid[], %s::text[]) g (id, vector)",
+        "SELECT %s, g.id, sha256(g.id::text::bytea), %s, g.vector::vector "
+        "FROM unnest(%s::uuid[], %s::text[]) g (id, vector)",
         (user, MODEL, entries, embed(daemon, texts)),
     )
+    connection.execute("UPDATE memory.usage SET memories = %s WHERE user_id = %s", (len(chosen), user))
     questions = [pair.question for pair in chosen]
     return [Asked(*one) for one in zip(questions, embed(daemon, questions), entries, strict=True)]
 
