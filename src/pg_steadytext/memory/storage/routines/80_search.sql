@@ -47,13 +47,14 @@ RETURNS SETOF uuid LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg
 DECLARE
     v_most_words CONSTANT integer := 32;
     v_ranks text;
-    v_counts text;
+    v_weights text;
     v_score text;
 BEGIN
     SELECT string_agg(format('ts_rank(d.document, %L::tsquery, 1) AS r%s', w.word, w.place), ', '),
-           string_agg(format('count(*) FILTER (WHERE r%1$s > 0) AS c%1$s', w.place), ', '),
-           string_agg(format('h.r%1$s * ln(1 + (greatest(k.held, $5) - k.c%1$s + 0.5) / (k.c%1$s + 0.5))', w.place), ' + ')
-    INTO v_ranks, v_counts, v_score
+           string_agg(format('ln(1 + (greatest(count(*), $5) - count(*) FILTER (WHERE r%1$s > 0) + float8 ''0.5'') '
+                             '/ (count(*) FILTER (WHERE r%1$s > 0) + float8 ''0.5'')) AS w%1$s', w.place), ', '),
+           string_agg(format('h.r%1$s * k.w%1$s', w.place), ' + ')
+    INTO v_ranks, v_weights, v_score
     FROM (SELECT o.word, row_number() OVER (ORDER BY length(o.word) DESC, o.word) AS place
           FROM (SELECT DISTINCT u.word FROM unnest(string_to_array(p_rank::text, ' | ')) u (word)) o) w
     WHERE w.place <= v_most_words;
@@ -62,9 +63,9 @@ BEGIN
         'WITH held AS MATERIALIZED ('
         'SELECT d.id, d.created_at, %1$s FROM (SELECT m.id, m.created_at, m.document || '''' AS document FROM memory.memories m '
         'WHERE m.user_id = $1 AND m.document @@ $2 AND ($3 IS NULL OR NOT m.document @@ $3) AND %2$s OFFSET 0) d) '
-        'SELECT h.id FROM held h, (SELECT count(*) AS held, %3$s FROM held) k '
+        'SELECT h.id FROM held h, (SELECT %3$s FROM held) k '
         'ORDER BY %4$s DESC, h.created_at DESC, h.id DESC LIMIT $4',
-        v_ranks, memory.search_condition(p_filter), v_counts, v_score)
+        v_ranks, memory.search_condition(p_filter), v_weights, v_score)
     USING memory.me(), p_words, p_without, p_most,
           (SELECT u.memories FROM memory.usage u WHERE u.user_id = memory.me());
 END
