@@ -127,26 +127,36 @@ class Client:
                 luck.choice(acts)(api, luck)
                 time.sleep(luck.uniform(0.1, 0.4))
 
-    def until_told(self, ask: Callable[[], httpx2.Response]) -> httpx2.Response:
-        """Ask until there is an answer that is none of a service that is away."""
+    def until_told(self, luck: random.Random, ask: Callable[[httpx2.Timeout], httpx2.Response]) -> httpx2.Response:
+        """Ask until there is an answer that is none of a service that is away.
+
+        Every third time the client does not wait for the first answer, which is lost whether it took effect or not.
+        """
+        timeout = httpx2.Timeout(5, read=0.005 if luck.random() < 0.3 else 5)
         give_up = time.monotonic() + SETTLE_SECONDS
         while time.monotonic() < give_up:
             try:
-                answer = ask()
+                answer = ask(timeout)
             except httpx2.TransportError:
                 self.told["lost"] += 1
             else:
                 self.told[str(answer.status_code)] += 1
                 if answer.status_code not in AWAY:
                     return answer
+            timeout = httpx2.Timeout(5)
             time.sleep(0.4)
         raise AssertionError(f"client {self.number} was never answered: {self.told}")
 
-    def save(self, api: httpx2.Client, _: random.Random) -> None:
+    def save(self, api: httpx2.Client, luck: random.Random) -> None:
         """Save with a key, which is repeated until there is an answer."""
         key = uuid4().hex
         note = {"body": f"Client {self.number} keeps note {len(self.kept)}, {key[:8]}", "source": key}
-        answer = self.until_told(lambda: api.post("/v1/memories", json=note, headers={"Idempotency-Key": f'"{key}"'}))
+        answer = self.until_told(
+            luck,
+            lambda timeout: api.post(
+                "/v1/memories", json=note, headers={"Idempotency-Key": f'"{key}"'}, timeout=timeout
+            ),
+        )
         assert answer.status_code == 201, answer.text
         self.told["replayed"] += "Idempotent-Replayed" in answer.headers
         self.kept.append(Kept(UUID(answer.json()["id"]), key))
@@ -157,7 +167,13 @@ class Client:
         title = f"title {uuid4().hex[:8]}"
         lost = self.told["lost"] + self.told["503"]
         answer = self.until_told(
-            lambda: api.patch(f"/v1/memories/{it.id}", json={"title": title}, headers={"If-Match": f'"v{it.version}"'})
+            luck,
+            lambda timeout: api.patch(
+                f"/v1/memories/{it.id}",
+                json={"title": title},
+                headers={"If-Match": f'"v{it.version}"'},
+                timeout=timeout,
+            ),
         )
         if answer.status_code == 412:
             assert self.told["lost"] + self.told["503"] > lost, "nobody else changes it"
@@ -170,7 +186,9 @@ class Client:
     def search(self, api: httpx2.Client, luck: random.Random) -> None:
         """Search: an answer says how it was come by."""
         query = f"note of client {luck.randrange(CLIENTS)}"
-        answer = self.until_told(lambda: api.get("/v1/memories/search", params={"q": query, "limit": 3}))
+        answer = self.until_told(
+            luck, lambda timeout: api.get("/v1/memories/search", params={"q": query, "limit": 3}, timeout=timeout)
+        )
         assert answer.status_code == 200, answer.text
         found = answer.json()
         assert found["mode"] == "hybrid" or found["degraded_because"], found
@@ -311,6 +329,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_done_twice(
     kept = {it.id: it for client in clients for it in client.kept}
     print(dict(told), dict(chaos.happened), len(kept))
     assert told["lost"] > 0, "the load never noticed"
+    assert told["replayed"] > 0, "no answer that was lost had taken effect"
     assert told["500"] == 0
 
     with server.connect() as connection:
