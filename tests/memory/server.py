@@ -29,12 +29,15 @@ T = TypeVar("T")
 
 
 class MemoryServer:
-    """`pg-steadytext memory serve` on a free port; ``environment`` is added to its own."""
+    """`pg-steadytext memory serve` on ``port`` or a free one; ``environment`` is added to its own."""
 
     program = "from pg_steadytext.cli.main import app; app()"
 
-    def __init__(self, cluster: PrivateCluster, database: str, *, user: str | None = None, **environment: str) -> None:
-        self.port = ports.choose(())
+    def __init__(
+        self, cluster: PrivateCluster, database: str, *, user: str | None = None, port: int | None = None,
+        **environment: str,
+    ) -> None:  # fmt: skip
+        self.port = port or ports.choose(())
         self.url = f"http://127.0.0.1:{self.port}"
         self.log: list[str] = []
         self.environment = {
@@ -69,6 +72,12 @@ class MemoryServer:
         finally:
             self.process.kill()
             self._reader.join(5)
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        self.process.kill()
+        self.process.wait(10)
+        self._reader.join(5)
 
     def _read(self) -> None:
         assert self.process.stdout is not None

@@ -29,7 +29,7 @@ class Ranks(BaseModel):
 class Found(Memory):
     """A memory that was found."""
 
-    score: float = Field(description="The sum of 1 / (60 + rank) over both arms; in semantic mode the similarity.")
+    score: float = Field(description="The sum of 1 / (10 + rank) over both arms; in semantic mode the similarity.")
     similarity: float | None = Field(description="Cosine of the angle to the query, where the meaning was looked at.")
     highlights: Highlights | None
     ranks: Ranks | None

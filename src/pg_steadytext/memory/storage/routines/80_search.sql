@@ -39,15 +39,37 @@ BEGIN
 END
 $$;
 
--- The caller's memories in which words are and others are not, the best first: ids and nothing else.
-CREATE OR REPLACE FUNCTION memory.nominate(p_words tsquery, p_without tsquery, p_filter jsonb, p_most integer)
+-- The caller's memories in which words are and others are not, the best first: ids and nothing else. A memory's rank is the
+-- sum of its ranks for each word of p_rank (words joined by "or"), weighted by how rare the word is, as BM25 has it: without
+-- that a memory full of the query's common words comes before the one that has its only telling word.
+DROP FUNCTION IF EXISTS memory.nominate(tsquery, tsquery, jsonb, integer);
+CREATE OR REPLACE FUNCTION memory.nominate(
+    p_words tsquery, p_without tsquery, p_rank tsquery, p_filter jsonb, p_most integer)
 RETURNS SETOF uuid LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_most_words CONSTANT integer := 32;
+    v_ranks text;
+    v_weights text;
+    v_score text;
 BEGIN
+    SELECT string_agg(format('ts_rank(d.document, %L::tsquery, 1) AS r%s', w.word, w.place), ', '),
+           string_agg(format('ln(1 + (greatest(count(*), $5) - count(*) FILTER (WHERE r%1$s > 0) + float8 ''0.5'') '
+                             '/ (count(*) FILTER (WHERE r%1$s > 0) + float8 ''0.5'')) AS w%1$s', w.place), ', '),
+           string_agg(format('h.r%1$s * k.w%1$s', w.place), ' + ')
+    INTO v_ranks, v_weights, v_score
+    FROM (SELECT o.word, row_number() OVER (ORDER BY length(o.word) DESC, o.word) AS place
+          FROM (SELECT DISTINCT u.word FROM unnest(string_to_array(p_rank::text, ' | ')) u (word)) o) w
+    WHERE w.place <= v_most_words;
+    -- The document is copied, so that one that is stored apart is fetched once and not for every word.
     RETURN QUERY EXECUTE format(
-        'SELECT m.id FROM memory.memories m WHERE m.user_id = $1 AND m.document @@ $2 AND ($3 IS NULL OR NOT m.document @@ $3) '
-        'AND %s ORDER BY ts_rank_cd(m.document, $2, 1) DESC, m.created_at DESC, m.id DESC LIMIT $4',
-        memory.search_condition(p_filter))
-    USING memory.me(), p_words, p_without, p_most;
+        'WITH held AS MATERIALIZED ('
+        'SELECT d.id, d.created_at, %1$s FROM (SELECT m.id, m.created_at, m.document || '''' AS document FROM memory.memories m '
+        'WHERE m.user_id = $1 AND m.document @@ $2 AND ($3 IS NULL OR NOT m.document @@ $3) AND %2$s OFFSET 0) d) '
+        'SELECT h.id FROM held h, (SELECT %3$s FROM held) k '
+        'ORDER BY %4$s DESC, h.created_at DESC, h.id DESC LIMIT $4',
+        v_ranks, memory.search_condition(p_filter), v_weights, v_score)
+    USING memory.me(), p_words, p_without, p_most,
+          (SELECT u.memories FROM memory.usage u WHERE u.user_id = memory.me());
 END
 $$;
 
@@ -86,6 +108,6 @@ END
 $$;
 
 GRANT EXECUTE ON FUNCTION
-    memory.vector_schema(), memory.search_condition(jsonb), memory.nominate(tsquery, tsquery, jsonb, integer),
+    memory.vector_schema(), memory.search_condition(jsonb), memory.nominate(tsquery, tsquery, tsquery, jsonb, integer),
     memory.corrected(text), memory.highlight(text, tsquery)
 TO memory_app;

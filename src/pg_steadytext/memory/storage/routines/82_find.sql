@@ -28,23 +28,24 @@ DECLARE
 BEGIN
     shown := v_either;
     ids := '{}';
-    IF numnode(v_every) > 0 THEN
-        ids := ARRAY(SELECT memory.nominate(v_every, NULL, p_filter, p_most));
+    IF numnode(v_every) > 0 AND numnode(v_either) > 0 THEN
+        ids := ARRAY(SELECT memory.nominate(v_every, NULL, v_either, p_filter, p_most));
     END IF;
     IF cardinality(ids) < p_enough AND numnode(v_either) > 1 AND v_is_loose THEN
-        ids := ids || ARRAY(SELECT memory.nominate(v_either, v_every, p_filter, p_most - cardinality(ids)));
+        ids := ids || ARRAY(SELECT memory.nominate(v_either, v_every, v_either, p_filter, p_most - cardinality(ids)));
     END IF;
     IF cardinality(ids) = 0 AND v_is_loose THEN
         shown := memory.corrected(p_query);
         IF shown IS NOT NULL THEN
-            ids := ARRAY(SELECT memory.nominate(shown, NULL, p_filter, p_most));
+            ids := ARRAY(SELECT memory.nominate(shown, NULL, shown, p_filter, p_most));
         END IF;
     END IF;
 END
 $$;
 
--- Both arms, joined by reciprocal rank fusion (Cormack, Clarke, Buettcher 2009, k = 60). Every row is read under
--- row-level security, whoever nominated it.
+-- Both arms, joined by reciprocal rank fusion (Cormack, Clarke, Buettcher 2009). Their k = 60 is for lists a thousand deep;
+-- of 40, k = 10 keeps the first places worth more than the last. Every row is read under row-level security, whoever
+-- nominated it.
 CREATE OR REPLACE FUNCTION memory.find(
     p_query text, p_vector text, p_mode text, p_filter jsonb, p_limit integer, p_floor double precision, p_explain boolean,
     p_highlight boolean)
@@ -74,7 +75,7 @@ BEGIN
     ), fused AS (
         SELECT coalesce(n.id, w.id) AS id, n.similarity, n.place AS near, w.place AS worded,
                CASE p_mode WHEN 'semantic' THEN n.similarity
-                    ELSE coalesce(1.0 / (60 + n.place), 0) + coalesce(1.0 / (60 + w.place), 0) END AS score
+                    ELSE coalesce(1.0 / (10 + n.place), 0) + coalesce(1.0 / (10 + w.place), 0) END AS score
         FROM near n FULL JOIN worded w ON w.id = n.id
     ), best AS (
         SELECT m, f.* FROM fused f JOIN memory.memories m ON m.user_id = memory.me() AND m.id = f.id
