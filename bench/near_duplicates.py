@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import orjson
 
 from pg_steadytext.daemon.handlers import Runtime
 from pg_steadytext.daemon.options import DaemonOptions
@@ -49,10 +48,17 @@ def read_pairs() -> list[Labelled]:
     return [Labelled(one, other, label == "same") for label, one, other in parts]
 
 
-def cosines(vectors: list[str]) -> list[float]:
-    """Cosines of every two neighbours of a list of vectors in pgvector's form."""
-    rows = [np.array(orjson.loads(vector), dtype=np.float32) for vector in vectors]
-    units = [row / np.linalg.norm(row) for row in rows]
+async def cosines(pairs: list[Labelled]) -> list[float]:
+    """The cosine of each pair's embeddings, by the model without a daemon."""
+    with tempfile.TemporaryDirectory() as folder:
+        runtime = Runtime(DaemonOptions(model_dir=Settings.load().model_dir, run_dir=Path(folder)))
+        try:
+            batcher = await runtime.batcher({"model": MODEL})
+            texts = [text for pair in pairs for text in (pair.one, pair.other)]
+            rows = np.asarray(await batcher.embed(texts, "batch"))
+        finally:
+            runtime.close()
+    units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return [float(one @ other) for one, other in zip(units[::2], units[1::2], strict=True)]
 
 
@@ -67,22 +73,14 @@ def judged(pairs: list[Labelled], similarities: list[float]) -> list[Verdict]:
     return [judge(pair.one, pair.other, cosine) for pair, cosine in zip(pairs, similarities, strict=True)]
 
 
-async def embed(texts: list[str]) -> list[str]:
-    """Embed by the model, without a daemon."""
-    with tempfile.TemporaryDirectory() as folder:
-        runtime = Runtime(DaemonOptions(model_dir=Settings.load().model_dir, run_dir=Path(folder)))
-        try:
-            return await embedded(runtime, texts)
-        finally:
-            runtime.close()
-
-
 async def main(*, shows_all: bool) -> None:
     """Judge and print."""
     pairs = read_pairs()
-    similarities = cosines(await embed([text for pair in pairs for text in (pair.one, pair.other)]))
+    similarities = await cosines(pairs)
     verdicts = judged(pairs, similarities)
-    alike = [verdict.lexical >= LEXICAL and cosine >= COSINE for verdict, cosine in zip(verdicts, similarities, strict=True)]
+    alike = [
+        verdict.lexical >= LEXICAL and cosine >= COSINE for verdict, cosine in zip(verdicts, similarities, strict=True)
+    ]
     for name, said in (("likeness alone", alike), ("with what must agree", [v.is_suggested for v in verdicts])):
         found = quality(pairs, said)
         print(f"{name}: precision {found.precision:.3f}, recall {found.recall:.3f}, {len(pairs)} pairs")

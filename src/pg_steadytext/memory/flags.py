@@ -86,7 +86,9 @@ class PostgresProvider(AbstractProvider):
             self.emit_provider_configuration_changed(ProviderEventDetails(flags_changed=changed))
         self._flags = found
 
-    def _resolve(self, key: str, default: T, context: Context, kind: type | tuple[type, ...]) -> FlagResolutionDetails[T]:
+    def _resolve(
+        self, key: str, default: T, context: Context, kind: type | tuple[type, ...]
+    ) -> FlagResolutionDetails[T]:
         if self._flags is None:
             raise ProviderNotReadyError("the flags have not been read yet")
         flag = self._flags.get(key)

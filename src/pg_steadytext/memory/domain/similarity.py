@@ -57,7 +57,7 @@ class Facts:
     negated: tuple[str, ...]
     names: tuple[str, ...]
     words: tuple[str, ...]
-    is_directed: bool
+    directions: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,9 @@ def difference(a: Facts, b: Facts) -> str | None:
         return "names"
     if _are_opposed(a.words, b.words):
         return "opposites"
-    if (a.is_directed or b.is_directed) and _is_turned(a.words, b.words):
+    if all(_apart(a.directions, b.directions)):
+        return "direction"
+    if (a.directions or b.directions) and _is_turned(a.words, b.words):
         return "order"
     return "subject" if _is_replaced(a.words, b.words) else None
 
@@ -125,7 +127,7 @@ def facts(text: str, beside: str = "") -> Facts:
     names: list[str] = []
     words: list[str] = []
     pending = 0
-    is_directed = False
+    directions: list[str] = []
     for token in tokens:
         word = token.casefold().replace("’", "'")
         if time := _time(word):
@@ -139,17 +141,16 @@ def facts(text: str, beside: str = "") -> Facts:
             if word.endswith("n't") and (kept := stem(word[:-3])) not in STOPWORDS:
                 words.append(kept)
         elif word not in STOPWORDS:
-            is_directed = is_directed or word in DIRECTED
             bare = stem(word)
             negated.extend([bare] * pending)
             pending = 0
             if word.removesuffix("'s") in known:
                 names.append(word.removesuffix("'s"))
             words.append(bare)
-        else:
-            is_directed = is_directed or word in DIRECTED
+        if word in DIRECTED:
+            directions.append(word)
     negated.extend([""] * pending)
-    return Facts(tuple(numbers), dates, tuple(negated), tuple(names), tuple(words), is_directed)
+    return Facts(tuple(numbers), dates, tuple(negated), tuple(names), tuple(words), tuple(directions))
 
 
 def _fold(text: str) -> str:

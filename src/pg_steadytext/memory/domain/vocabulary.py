@@ -4,41 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
 STOPWORDS = frozenset(
-    "a an the is are was were be been being am do does did has have had having will would shall should can could may "
-    "might must i you he she it we they me him her us them my your his its our their mine yours this that these those "
-    "of at for with about into onto on in to from by as and or so then there here also just very really quite too "
-    "please that's it's i'm i've i'll we're we've you're there's let's which who whom whose what's when where how if "
-    "while s t re ve ll m d ll".split()
+    _words(
+        "a an the is are was were be been being am do does did has have had having will would shall should "
+        "can could may might must i you he she it we they me him her us them my your his its our their mine "
+        "yours this that these those of at for with about into onto on in to from by as and or so then there "
+        "here also just very really quite too please that's it's i'm i've i'll we're we've you're there's "
+        "let's which who whom whose what's when where how if while s t re ve ll m d ll"
+    )
 )
 """Left out where words are compared. Those of direction still tell that the order of words counts."""
 
 DIRECTED = frozenset(
-    "from to than before after by over under owes owe owed above below instead rather versus vs beats beat until "
-    "towards past into onto behind".split()
+    _words(
+        "from to than before after by over under owes owe owed above below instead rather versus vs beats "
+        "beat until towards past into onto behind"
+    )
 )
 
 NEGATIONS = frozenset(
-    "not no never none nobody nothing nowhere neither nor without cannot hardly barely scarcely rarely seldom dont "
-    "doesnt didnt isnt arent wasnt werent wont wouldnt cant couldnt shouldnt hasnt havent hadnt mustnt neednt aint "
-    "unless except nope refuse refuses refused lack lacks avoid avoids stop stops stopped failed fails fail "
-    "instead".split()
+    _words(
+        "not no never none nobody nothing nowhere neither nor without cannot hardly barely scarcely rarely "
+        "seldom dont doesnt didnt isnt arent wasnt werent wont wouldnt cant couldnt shouldnt hasnt havent "
+        "hadnt mustnt neednt aint unless except nope refuse refuses refused lack lacks avoid avoids stop "
+        "stops stopped failed fails fail instead off other another only otherwise maybe perhaps possibly "
+        "almost nearly former formerly else"
+    )
 )
+"""What denies or narrows the word that follows; both texts must do so to the same words."""
 
-_MONTHS = "january february march april may june july august september october november december".split()
-_DAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
+_MONTHS = _words("january february march april may june july august september october november december")
+_DAYS = _words("monday tuesday wednesday thursday friday saturday sunday")
 _SHORT = {
     "jan": "january", "feb": "february", "mar": "march", "apr": "april", "jun": "june", "jul": "july", "aug": "august",
     "sep": "september", "sept": "september", "oct": "october", "nov": "november", "dec": "december", "mon": "monday",
     "tue": "tuesday", "tues": "tuesday", "wed": "wednesday", "thu": "thursday", "thur": "thursday",
     "thurs": "thursday", "fri": "friday", "sat": "saturday", "sun": "sunday",
 }  # fmt: skip
-_RELATIVE = (
-    "today tomorrow yesterday tonight morning afternoon evening night noon midday midnight weekend weekends weekday "
-    "weekdays daily weekly monthly yearly annually hourly quarterly fortnightly biweekly spring summer autumn fall "
-    "winter christmas easter next last previous first final day days week weeks month months year years hour hours "
-    "minute minutes quarter decade century early late earlier later soon now always often sometimes usually once twice "
-    "every each".split()
+_RELATIVE = _words(
+    "today tomorrow yesterday tonight morning afternoon evening night noon midday midnight weekend weekends "
+    "weekday weekdays daily weekly monthly yearly annually hourly quarterly fortnightly biweekly spring "
+    "summer autumn fall winter christmas easter next last previous first final day days week weeks month "
+    "months year years hour hours minute minutes quarter decade century early late earlier later soon now "
+    "always often sometimes usually once twice every each"
 )
 
 DATES: Mapping[str, str] = {
@@ -48,13 +61,11 @@ DATES: Mapping[str, str] = {
 }
 """Words for times, as what they are counted as."""
 
-_UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty".split()
+_UNITS = _words(
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen twenty"
 )
-_ORDINALS = (
-    "zeroth first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split()
-)
+_ORDINALS = _words("zeroth first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth")
 NUMBERS: Mapping[str, str] = {
     **{word: str(number) for number, word in enumerate(_UNITS)},
     **{word: str(number) for number, word in enumerate(_ORDINALS) if number > 1},
@@ -198,8 +209,8 @@ def _opposites() -> Mapping[str, frozenset[str]]:
         for other in others:
             found.setdefault(first, set()).add(other)
             found.setdefault(other, set()).add(first)
-    colours = {stem(word) for word in "red green blue yellow".split()}
-    meals = {stem(word) for word in "breakfast lunch dinner".split()}
+    colours = {stem(word) for word in _words("red green blue yellow")}
+    meals = {stem(word) for word in _words("breakfast lunch dinner")}
     for group in (colours, meals):
         for word in group:
             found.setdefault(word, set()).update(group - {word})

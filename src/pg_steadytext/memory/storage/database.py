@@ -121,6 +121,11 @@ class Database:
             await unit.rows("work_for")
             yield unit
 
+    async def column(self, name: str, params: Mapping[str, Any]) -> list[Any]:
+        """Run one statement as a transaction of its own, before anybody is known, and return its first column."""
+        async with self.pool.connection() as connection:
+            return [row[0] for row in await (await connection.execute(self.sql[name], params, prepare=True)).fetchall()]
+
     async def call(self, name: str, params: Mapping[str, Any]) -> Row:
         """Run one statement as a transaction of its own, before anybody is known, and return its only row."""
         async with self.pool.connection() as connection:
