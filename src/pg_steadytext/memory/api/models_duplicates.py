@@ -45,7 +45,7 @@ class Pairs(BaseModel):
 
 
 class Decision(Strict):
-    """What is to become of a pair. What a merge keeps may get the other's text too (`join`), or another one (`body`)."""
+    """What is to become of a pair. What a merge keeps may get the other's text too (`join`), or a new one."""
 
     decision: Literal["merge", "keep_both", "not_duplicate"]
     keep: UUID | None = Field(None, description="The memory that a merge keeps; by default the older one.")
@@ -71,7 +71,7 @@ VariantName = Annotated[str, StringConstraints(min_length=1, max_length=100, pat
 
 
 class NewFlag(Strict):
-    """A feature flag: what it gives, and to whom. `users_off` goes before `users_on`, and both before the percentage."""
+    """What a flag gives, and to whom: `users_off` goes before `users_on`, and both before the percentage."""
 
     description: Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00]*$")] = ""
     enabled: bool = Field(description="Off, nobody gets a variant, and who asks keeps the default.")

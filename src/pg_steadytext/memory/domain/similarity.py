@@ -138,8 +138,6 @@ def facts(text: str, beside: str = "") -> Facts:
             dates[DATES[word]] += 1
         elif _negates(word):
             pending += 1
-            if word.endswith("n't") and (kept := stem(word[:-3])) not in STOPWORDS:
-                words.append(kept)
         elif word not in STOPWORDS:
             bare = stem(word)
             negated.extend([bare] * pending)

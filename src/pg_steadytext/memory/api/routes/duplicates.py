@@ -62,8 +62,8 @@ async def decide(
 ) -> Response:  # fmt: skip
     """Merge the two, keep both, or say that they are no duplicates; a pair that was decided answers as it ended.
 
-    A merge needs If-Match with the pair's ETag. It keeps one memory with what hangs on both; the other goes to the trash,
-    from which it can be restored.
+    A merge needs If-Match with the pair's ETag. It keeps one memory with what hangs on both; the other goes
+    to the trash, from which it can be restored.
     """
     tags = known_tags(if_match, required=decision.decision == "merge")
     async with here.database.unit(who, "memories:write") as unit:

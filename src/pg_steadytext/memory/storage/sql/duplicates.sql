@@ -22,10 +22,10 @@ SELECT memory.end_comparing(%(id)s, %(digest)s, %(others)s::uuid[], %(digests)s:
 -- name: list_pairs
 SELECT p.created_at, p.id, memory.pair_json(p)::text
 FROM memory.duplicate_pairs p
-JOIN memory.memories a ON a.user_id = %(user)s AND a.id = p.a
-JOIN memory.memories b ON b.user_id = %(user)s AND b.id = p.b
+JOIN memory.memories x ON x.user_id = %(user)s AND x.id = p.a
+JOIN memory.memories y ON y.user_id = %(user)s AND y.id = p.b
 WHERE p.user_id = %(user)s AND p.state = %(state)s
-  AND (p.state <> 'suggested' OR NOT memory.is_away(a) AND NOT memory.is_away(b))
+  AND (p.state <> 'suggested' OR NOT memory.is_away(x) AND NOT memory.is_away(y))
   AND (%(after)s::timestamptz IS NULL OR (p.created_at, p.id) < (%(after)s::timestamptz, %(after_id)s::uuid))
 ORDER BY p.created_at DESC, p.id DESC
 LIMIT %(limit)s;
