@@ -264,7 +264,8 @@ def test_the_worker_suggests_for_those_whom_the_flag_is_on_for_and_catches_up(
     assert (pairs(second), waiting(finding, second)) == ([], 4)
     assert second.api.get("/v1/duplicates").json()["is_enabled"] is False
     set_flag(finding, percentage=100)
-    until(lambda: len(pairs(second)) == 1, 40, lambda: worker.log)
-    assert waiting(finding, second) == 0
+    until(lambda: second.api.get("/v1/duplicates").json()["is_enabled"] is True, 10)
+    second.save("Something new wakes the worker")
+    until(lambda: len(pairs(second)) == 1 and waiting(finding, second) == 0, 40, lambda: worker.log)
     finding.superuser.execute("DELETE FROM memory.flag_users")
     set_flag(finding, enabled=False, percentage=0)

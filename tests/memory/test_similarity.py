@@ -41,8 +41,8 @@ def test_another_number_is_never_a_duplicate(before: str, after: str, one: int, 
     assert verdict.is_suggested == (one == other)
 
 
-@given(st.sampled_from("Monday Tuesday May June tomorrow today 3pm 4pm 10:15 10:30".split()),
-       st.sampled_from("Monday Tuesday May June tomorrow today 3pm 4pm 10:15 10:30".split()), TEXTS)  # fmt: skip
+@given(st.sampled_from(["Monday", "Tuesday", "May", "June", "tomorrow", "today", "3pm", "4pm", "10:15", "10:30"]),
+       st.sampled_from(["Monday", "Tuesday", "May", "June", "tomorrow", "today", "3pm", "4pm", "10:15", "10:30"]), TEXTS)  # fmt: skip
 def test_another_date_is_never_a_duplicate(one: str, other: str, text: str) -> None:
     verdict = judge(f"the dentist is on {one} {text}", f"the dentist is on {other} {text}", 1.0)
     assert verdict.is_suggested == (one == other)

@@ -50,7 +50,7 @@ CREATE TABLE memory.duplicate_pairs (
     kept       uuid,
     created_at timestamptz NOT NULL DEFAULT now(),
     decided_at timestamptz,
-    by         jsonb,
+    decided_by jsonb,
     PRIMARY KEY (user_id, id),
     UNIQUE (user_id, a, b),
     CHECK (a < b),

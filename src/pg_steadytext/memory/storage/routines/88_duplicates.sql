@@ -138,7 +138,7 @@ BEGIN
           AND memory.embedded_digest(m.title, m.body) = g.digest AND memory.embedded_digest(i.title, i.body) = p_digest
         ON CONFLICT (user_id, a, b) DO UPDATE
         SET a_digest = excluded.a_digest, b_digest = excluded.b_digest, scores = excluded.scores, state = 'suggested',
-            kept = NULL, created_at = now(), decided_at = NULL, by = NULL
+            kept = NULL, created_at = now(), decided_at = NULL, decided_by = NULL
         WHERE (o.a_digest, o.b_digest) IS DISTINCT FROM (excluded.a_digest, excluded.b_digest);
         GET DIAGNOSTICS v_suggested = ROW_COUNT;
     END IF;
@@ -154,7 +154,7 @@ BEGIN
         SELECT jsonb_build_object(
             'id', p.id, 'state', p.state, 'scores', p.scores, 'kept', p.kept, 'a', memory.memory_json(a),
             'b', memory.memory_json(b), 'etag', memory.pair_etag(a, b), 'created_at', memory.iso(p.created_at),
-            'decided_at', memory.iso(p.decided_at), 'by', p.by)
+            'decided_at', memory.iso(p.decided_at), 'by', p.decided_by)
         FROM memory.memories a, memory.memories b
         WHERE a.user_id = p.user_id AND a.id = p.a AND b.user_id = p.user_id AND b.id = p.b);
 END
@@ -196,7 +196,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     -- What both say now, as after a merge: out of the trash again, that is no new text.
     UPDATE memory.duplicate_pairs p
-    SET state = p_state, kept = p_kept, decided_at = now(), by = current_setting('memory.actor')::jsonb,
+    SET state = p_state, kept = p_kept, decided_at = now(), decided_by = current_setting('memory.actor')::jsonb,
         a_digest = memory.embedded_digest(a.title, a.body), b_digest = memory.embedded_digest(b.title, b.body)
     FROM memory.memories a, memory.memories b
     WHERE p.user_id = memory.me() AND p.id = p_id AND a.user_id = memory.me() AND a.id = p.a
@@ -213,6 +213,8 @@ DECLARE
     v_gone memory.memories;
     v_was uuid;
 BEGIN
+    -- First, for a changed text ends what is only suggested; and again at last, with the texts as they are then.
+    PERFORM memory.decide_pair(p_id, 'merged', p_kept);
     PERFORM memory.change(p_kept, NULL, p_patch);
     -- Links that end at the other memory end at the kept one; those between the two would lead from it to itself.
     INSERT INTO memory.links (user_id, memory_id, target_id, kind, created_at)
