@@ -14,6 +14,7 @@ from pg_steadytext.memory.domain.similarity import judge
 
 TEXTS = st.text(max_size=60)
 NUMBERS = st.integers(0, 10**7)
+DATES = st.sampled_from(["Monday", "Tuesday", "May", "June", "tomorrow", "today", "3pm", "4pm", "10:15", "10:30"])
 
 
 def test_the_labelled_pairs_are_told_with_a_precision_of_95_percent() -> None:
@@ -41,8 +42,7 @@ def test_another_number_is_never_a_duplicate(before: str, after: str, one: int, 
     assert verdict.is_suggested == (one == other)
 
 
-@given(st.sampled_from(["Monday", "Tuesday", "May", "June", "tomorrow", "today", "3pm", "4pm", "10:15", "10:30"]),
-       st.sampled_from(["Monday", "Tuesday", "May", "June", "tomorrow", "today", "3pm", "4pm", "10:15", "10:30"]), TEXTS)  # fmt: skip
+@given(DATES, DATES, TEXTS)
 def test_another_date_is_never_a_duplicate(one: str, other: str, text: str) -> None:
     verdict = judge(f"the dentist is on {one} {text}", f"the dentist is on {other} {text}", 1.0)
     assert verdict.is_suggested == (one == other)
