@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from uuid import UUID
 
 import psycopg
 
@@ -37,6 +38,13 @@ def fill(person: Person, superuser: psycopg.Connection) -> None:
         "FROM memory.memories WHERE user_id = %s AND body = 'one'",
         (person.id,),
     )
+    superuser.execute(
+        "INSERT INTO memory.duplicate_pairs (user_id, a, b, a_digest, b_digest, scores) "
+        "SELECT %s, least(%s, %s), greatest(%s, %s), sha256('a'), sha256('b'), '{}'",
+        (person.id, *[UUID(entry) for entry in (one, two, one, two)]),
+    )
+    superuser.execute("INSERT INTO memory.to_compare VALUES (%s, %s, sha256('a'))", (person.id, one))
+    superuser.execute("INSERT INTO memory.flag_users VALUES (%s, 'near_duplicates', true)", (person.id,))
     reminder = person.api.post("/v1/reminders", json={"title": "once", "due_at": "2100-01-01T09:00:00Z"}).json()["id"]
     person.api.post(f"/v1/reminders/{reminder}/done")
     person.api.post("/v1/reminders/feeds", json={"name": "calendar"})

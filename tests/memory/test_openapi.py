@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
@@ -21,6 +22,7 @@ from pg_steadytext.cluster.postgres import PrivateCluster
 from pg_steadytext.memory.api.app import create
 from pg_steadytext.memory.settings import MemorySettings
 from tests.memory.server import MemoryServer, Person, make_person
+from tests.memory.test_duplicates import suggest
 
 EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "5"))
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
@@ -47,9 +49,10 @@ def caller(server: MemoryServer, cluster: PrivateCluster, memory_database: str) 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=[found.label for found in OPERATIONS])
 def test_random_requests_meet_no_fault_and_nothing_undocumented(
-    operation: Any, server: MemoryServer, caller: Person
+    operation: Any, server: MemoryServer, caller: Person, superuser: psycopg.Connection
 ) -> None:
     there = caller.save(f"something for {operation.label}")["id"]
+    pair = suggest(superuser, caller, there, caller.save(f"another for {operation.label}")["id"])
     reminder = caller.api.post("/v1/reminders", json={"title": "x", "when": "tomorrow", "rrule": "FREQ=DAILY"}).json()[
         "id"
     ]
@@ -61,6 +64,8 @@ def test_random_requests_meet_no_fault_and_nothing_undocumented(
     def holds(case: Any, *, is_there: bool) -> None:
         if is_there and "memory_id" in (case.path_parameters or {}):
             case.path_parameters["memory_id"] = there
+        if is_there and "pair_id" in (case.path_parameters or {}):
+            case.path_parameters["pair_id"] = pair
         if is_there and "reminder_id" in (case.path_parameters or {}):
             case.path_parameters["reminder_id"] = reminder
         headers = {"Authorization": f"Bearer {caller.key}"}

@@ -47,6 +47,16 @@ def test_the_examples_for_agents_run(
     run_examples("memory_agents.md", 2)
 
 
+def test_the_examples_of_near_duplicates_run(
+    finding: Finding, worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin = finding.person(is_admin=True, scopes=("memories:read", "memories:write", "admin"))
+    monkeypatch.setenv("STEADYTEXT_MEMORY_URL", finding.server.url)
+    monkeypatch.setenv("MEMORY_ADMIN_KEY", admin.key)
+    monkeypatch.setenv("MEMORY_KEY", finding.person().key)
+    run_examples("memory_duplicates.md", 4)
+
+
 def test_the_examples_of_search_run(finding: Finding, worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEADYTEXT_MEMORY_URL", finding.server.url)
     monkeypatch.setenv("MEMORY_KEY", finding.person().key)

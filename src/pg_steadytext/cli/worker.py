@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from typing import Annotated
+from uuid import UUID
 
 import typer
 from prometheus_client import CollectorRegistry
@@ -79,10 +80,11 @@ def _serve_metrics(port: int | None, settings: Settings) -> HttpServer:
 @asynccontextmanager
 async def _memory_lanes(connect: Connect) -> AsyncIterator[tuple[dict[str, MakeLane], list[Handler]]]:
     """Yield what works on memories, behind their budget; nothing where the memory service is not installed."""
-    if find_spec("redis") is None or find_spec("psycopg_pool") is None:
+    if any(find_spec(needed) is None for needed in ("redis", "psycopg_pool", "openfeature", "rapidfuzz")):
         yield {}, []
         return
-    from pg_steadytext.memory.jobs import pending
+    from pg_steadytext.memory.flags import NEAR_DUPLICATES, make_flags
+    from pg_steadytext.memory.jobs import comparing, pending
     from pg_steadytext.memory.jobs.embedding import MemoryEmbedding
     from pg_steadytext.memory.settings import MemorySettings
     from pg_steadytext.memory.spending import make_guard
@@ -91,9 +93,16 @@ async def _memory_lanes(connect: Connect) -> AsyncIterator[tuple[dict[str, MakeL
     settings = MemorySettings.load()
     database = Database(settings.public, GUARD_CONNECTIONS, settings.wait_seconds, ready=0)
     guard = make_guard(settings, database)
+    flags = make_flags(settings, database)
+    written = asyncio.Event()
+
+    async def is_on(user: UUID) -> bool:
+        return await flags.is_on(NEAR_DUPLICATES, user)
+
     await database.open()
     try:
-        yield {pending.LANE: pending.PendingLane}, [MemoryEmbedding(connect, guard)]
+        guests = {pending.LANE: pending.PendingLane, comparing.GUEST: comparing.make_lane(database, is_on, written)}
+        yield guests, [MemoryEmbedding(connect, guard, written), comparing.Comparing(database, is_on, written)]
     finally:
         await guard.breakers.close()
         await database.close()

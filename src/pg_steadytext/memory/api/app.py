@@ -20,6 +20,7 @@ from pg_steadytext.memory.api.models import ProblemDocument
 from pg_steadytext.memory.api.routes import ROUTERS, health
 from pg_steadytext.memory.api.service import Service
 from pg_steadytext.memory.api.stopping import told_to_stop
+from pg_steadytext.memory.flags import make_flags
 from pg_steadytext.memory.jobs.alerts import channels_of
 from pg_steadytext.memory.jobs.cleanup import clean_hourly
 from pg_steadytext.memory.jobs.reminders import keep_time
@@ -46,7 +47,8 @@ def create(settings: MemorySettings, *, sql: Mapping[str, bytes] | None = None) 
     database = Database(settings.public, settings.connections, settings.wait_seconds, sql)
     guard = make_guard(settings, database)
     meaning = Meaning(settings.public.daemon_endpoint, guard, settings.search_deadline_ms)
-    service = Service(settings, database, guard, meaning, Notices(database, settings.streams_per_user))
+    notices = Notices(database, settings.streams_per_user)
+    service = Service(settings, database, guard, meaning, notices, make_flags(settings, database))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -11,6 +11,7 @@ from uuid import UUID
 from fastapi import Depends, Request
 
 from pg_steadytext.memory.domain import ids, tokens
+from pg_steadytext.memory.flags import Flags
 from pg_steadytext.memory.jobs.guard import BudgetGuard
 from pg_steadytext.memory.meaning import Meaning
 from pg_steadytext.memory.settings import MemorySettings
@@ -27,6 +28,7 @@ class Service:
     guard: BudgetGuard
     meaning: Meaning
     notices: Notices
+    flags: Flags
 
     def new_id(self) -> UUID:
         """Make an id that sorts after the earlier ones."""

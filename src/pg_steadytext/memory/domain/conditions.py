@@ -29,6 +29,16 @@ def known_versions(header: str | None, *, required: bool) -> list[int] | None:
     return [int(version[1]) for version in found if version]
 
 
+def known_tags(header: str | None, *, required: bool) -> list[str] | None:
+    """Return the strong entity tags that ``If-Match`` names, quotes and all, None for any (``*``).
+
+    Raises ``Problem`` as `known_versions` does.
+    """
+    if known_versions(header, required=required) is None or header is None:
+        return None
+    return [f'"{tag}"' for weak, tag in _TAG.findall(header) if not weak]
+
+
 def names_version(header: str | None, version: int) -> bool:
     """Tell whether ``If-None-Match`` names the version, by the weak comparison."""
     if header is None:

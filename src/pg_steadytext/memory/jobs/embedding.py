@@ -48,9 +48,11 @@ class MemoryEmbedding:
     batch = BATCH
     concurrency = CONCURRENCY
 
-    def __init__(self, connect: Connect, guard: Guard) -> None:
+    def __init__(self, connect: Connect, guard: Guard, written: asyncio.Event | None = None) -> None:
+        """Make the handler; ``written`` is set whenever vectors were written."""
         self._session = Session(connect, "memories", sql=SQL)
         self._guard = guard
+        self._written = written
 
     async def run(self, jobs: Sequence[Job], context: Context) -> Sequence[Outcome]:
         """Embed memories; what was changed meanwhile is pending again, and comes back by itself."""
@@ -108,6 +110,8 @@ class MemoryEmbedding:
             return
         vectors = [text.vector for text in texts]
         rows = await self._session.run("write", {**_which(texts), "vectors": vectors, "model": MODEL})
+        if self._written is not None:
+            self._written.set()
         locked = {row[0] for row in rows}
         for text in texts:
             text.outcome = Postponed(LOCKED_PAUSE) if text.id in locked else None

@@ -14,7 +14,10 @@ from psycopg_pool import AsyncConnectionPool
 from pg_steadytext import statements
 from pg_steadytext.settings import Settings
 
-FILES = ("accounts", "memories", "attached", "people", "spending", "search", "reminders", "sync", "memfuse")
+FILES = (
+    "accounts", "memories", "attached", "people", "spending", "search", "reminders", "sync", "memfuse",
+    "duplicates", "flags",
+)  # fmt: skip
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 Row = tuple[Any, ...]
@@ -110,6 +113,19 @@ class Database:
             entered = await (await connection.execute(entry, params, prepare=True)).fetchone()
             assert entered is not None
             yield Unit(connection, self.sql, *entered)
+
+    @asynccontextmanager
+    async def work_for(self, user_id: UUID) -> AsyncIterator[Unit]:
+        """Open a transaction of the worker's as a user, under the same row-level security."""
+        async with self.pool.connection() as connection, connection.transaction():
+            unit = Unit(connection, self.sql, user_id, ())
+            await unit.rows("work_for")
+            yield unit
+
+    async def column(self, name: str, params: Mapping[str, Any]) -> list[Any]:
+        """Run one statement as a transaction of its own, before anybody is known, and return its first column."""
+        async with self.pool.connection() as connection:
+            return [row[0] for row in await (await connection.execute(self.sql[name], params, prepare=True)).fetchall()]
 
     async def call(self, name: str, params: Mapping[str, Any]) -> Row:
         """Run one statement as a transaction of its own, before anybody is known, and return its only row."""

@@ -6,7 +6,9 @@ from pg_steadytext.memory.api.routes import (
     attached,
     auth,
     bulk,
+    duplicates,
     feeds,
+    flags,
     live,
     memories,
     people,
@@ -20,5 +22,5 @@ from pg_steadytext.memory.api.routes import (
 ROUTERS = (
     bulk.router, search.router, memories.router, attached.router, people.router, auth.router,
     account.router, admin.router, spending.router, feeds.router, live.router, reminders.router,
-    sync.router,
+    sync.router, duplicates.router, flags.router,
 )  # fmt: skip

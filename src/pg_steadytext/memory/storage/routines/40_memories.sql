@@ -242,6 +242,9 @@ BEGIN
     v_it.deleted_at := NULL;
     v_it.expires_at := CASE WHEN v_it.expires_at > now() THEN v_it.expires_at END;
     v_it := memory.write_back(v_it);
+    INSERT INTO memory.to_compare (user_id, memory_id, digest)
+    SELECT e.user_id, e.memory_id, e.digest FROM memory.embeddings e WHERE e.user_id = v_it.user_id AND e.memory_id = p_id
+    ON CONFLICT (user_id, memory_id) DO NOTHING;
     PERFORM memory.write_history(v_it, 'restored'),
             memory.wake_worker();
     RETURN v_it;

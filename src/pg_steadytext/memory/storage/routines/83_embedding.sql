@@ -24,6 +24,9 @@ CREATE OR REPLACE FUNCTION memory.forget_embedding(m memory.memories) RETURNS vo
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     DELETE FROM memory.embeddings e WHERE e.user_id = m.user_id AND e.memory_id = m.id;
+    -- Nobody need decide about what it said before.
+    DELETE FROM memory.duplicate_pairs p
+    WHERE p.user_id = m.user_id AND m.id IN (p.a, p.b) AND p.state = 'suggested';
     PERFORM memory.wake_worker();
 END
 $$;
@@ -127,6 +130,9 @@ BEGIN
     UPDATE memory.memories m SET embedding_status = 'done', embedding_error = NULL, embedding_retry_at = NULL
     FROM unnest(p_users, p_ids) g (user_id, id)
     WHERE m.user_id = g.user_id AND m.id = g.id AND g.id = ANY (v_done);
+    INSERT INTO memory.to_compare AS c (user_id, memory_id, digest)
+    SELECT g.user_id, g.id, g.digest FROM unnest(p_users, p_ids, p_digests) g (user_id, id, digest) WHERE g.id = ANY (v_done)
+    ON CONFLICT (user_id, memory_id) DO UPDATE SET digest = excluded.digest, attempts = 0;
     DELETE FROM memory.embeddings e USING unnest(p_users, p_ids) g (user_id, id), memory.memories m
     WHERE e.user_id = g.user_id AND e.memory_id = g.id AND g.id <> ALL (v_done) AND m.user_id = g.user_id AND m.id = g.id
       AND (m.embedding_status <> 'done' OR memory.embedded_digest(m.title, m.body) <> e.digest);
