@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.util import find_spec
 from typing import Annotated
 
@@ -66,6 +67,7 @@ async def _memory_lanes(connect: Connect) -> AsyncIterator[tuple[dict[str, MakeL
         return
     from pg_steadytext.memory.jobs import pending
     from pg_steadytext.memory.jobs.embedding import MemoryEmbedding
+    from pg_steadytext.memory.jobs.enrichment import MemoryEnrichment
     from pg_steadytext.memory.settings import MemorySettings
     from pg_steadytext.memory.spending import make_guard
     from pg_steadytext.memory.storage.database import Database
@@ -74,8 +76,12 @@ async def _memory_lanes(connect: Connect) -> AsyncIterator[tuple[dict[str, MakeL
     database = Database(settings.public, GUARD_CONNECTIONS, settings.wait_seconds, ready=0)
     guard = make_guard(settings, database)
     await database.open()
+    handlers: list[Handler] = [MemoryEmbedding(connect, guard)]
+    if settings.enrichment:
+        handlers.append(MemoryEnrichment(connect, guard))
+    lane = partial(pending.PendingLane, enriches=settings.enrichment)
     try:
-        yield {pending.LANE: pending.PendingLane}, [MemoryEmbedding(connect, guard)]
+        yield {pending.LANE: lane}, handlers
     finally:
         await guard.breakers.close()
         await database.close()

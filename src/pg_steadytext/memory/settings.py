@@ -23,6 +23,7 @@ class MemorySettings:
     `public` are the installation's settings, `workers` the processes that share the port, `connections` what each of
     them opens to PostgreSQL, and `wait_seconds` how long a request waits for one of those. `call_seconds` is how long a
     model may work on one call, `search_deadline_ms` how long a search waits for it before it goes by words alone.
+    With `enrichment` the worker has the model describe what is saved.
     Alerts go to the log, and to the Slack webhook and by e-mail where those are set. A user may hold
     `streams_per_user` live streams in each process; a silent one sends a sign of life every `heartbeat_seconds`.
     """
@@ -47,6 +48,7 @@ class MemorySettings:
     search_deadline_ms: int = 300
     heartbeat_seconds: int = 15
     streams_per_user: int = 10
+    enrichment: bool = True
 
     @classmethod
     def load(cls, env: Mapping[str, str] | None = None, *, host: str | None = None, port: int | None = None,
@@ -80,6 +82,7 @@ class MemorySettings:
             search_deadline_ms=_whole(env, "SEARCH_DEADLINE_MS", 300, most=60_000),
             heartbeat_seconds=_whole(env, "HEARTBEAT_SECONDS", 15, most=600),
             streams_per_user=_whole(env, "STREAMS_PER_USER", 10, most=1000),
+            enrichment=_flag(env, "ENRICHMENT", default=True),
         )
 
 

@@ -14,7 +14,7 @@ from psycopg_pool import AsyncConnectionPool
 from pg_steadytext import statements
 from pg_steadytext.settings import Settings
 
-FILES = ("accounts", "memories", "attached", "people", "spending", "search", "reminders", "sync")
+FILES = ("accounts", "memories", "attached", "people", "spending", "search", "reminders", "sync", "facts")
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 Row = tuple[Any, ...]

@@ -6,6 +6,7 @@ from pg_steadytext.memory.api.routes import (
     attached,
     auth,
     bulk,
+    facts,
     feeds,
     live,
     memories,
@@ -20,5 +21,5 @@ from pg_steadytext.memory.api.routes import (
 ROUTERS = (
     bulk.router, search.router, memories.router, attached.router, people.router, auth.router,
     account.router, admin.router, spending.router, feeds.router, live.router, reminders.router,
-    sync.router,
+    sync.router, facts.router,
 )  # fmt: skip
