@@ -108,7 +108,7 @@ def test_while_the_model_is_away_the_breaker_opens_saves_go_on_and_then_all_is_d
     finding: Finding, daemon: DaemonProcess
 ) -> None:
     finding.superuser.execute(
-        "UPDATE memory.ai_breaker_rules SET least_calls = 4, open_seconds = 2 WHERE name = %s", (enrichment.MODEL,)
+        "UPDATE memory.ai_breaker_rules SET least_calls = 2, open_seconds = 2 WHERE name = %s", (enrichment.MODEL,)
     )
     person = finding.person()
     daemon.stop()
