@@ -273,3 +273,22 @@ def test_a_long_text_is_read_to_its_bound_and_the_answers_bounds_hold_its_reserv
         {"title": "\x01" * enrichment.TITLE_CHARACTERS, "category": "x" * 100, "tags": tags, "facts": []}
     )
     assert len(longest) + enrichment.MOST_FACTS * len(fact) <= enrichment.MOST_WRITTEN_TOKENS
+
+
+def test_the_workers_role_enriches_by_the_routines_alone(finding: Finding) -> None:
+    person = finding.person()
+    memory = person.save("seen by nobody else")["id"]
+    which = (str(person.id), memory)
+    with finding.superuser.transaction():
+        finding.superuser.execute("SET LOCAL ROLE steadytext_worker")
+        row = finding.superuser.execute("SELECT body, digest FROM memory.read_to_enrich(%s, %s)", which).fetchone()
+        assert row is not None
+        written = finding.superuser.execute(
+            "SELECT memory.write_enrichment(%s, %s, %s, 'm', %s)", (*which, row[1], json.dumps({**FOUND, "facts": []}))
+        )
+        assert (row[0], written.fetchone()) == ("seen by nobody else", (True,))
+    for table in ("facts", "memories"):
+        with finding.superuser.transaction(force_rollback=True):
+            finding.superuser.execute("SET LOCAL ROLE steadytext_worker")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                finding.superuser.execute(f"SELECT * FROM memory.{table}".encode())
