@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
-
-import orjson
 
 from pg_steadytext.memory.domain.spending import Tokens
 from pg_steadytext.memory.domain.text import normalise
@@ -58,7 +57,7 @@ class Description:
 
     def spelled(self) -> str:
         """Spell it as JSON."""
-        return orjson.dumps(asdict(self)).decode()
+        return json.dumps(asdict(self))
 
 
 def question(body: str) -> str:
@@ -95,7 +94,7 @@ def _object(**properties: dict[str, Any]) -> dict[str, Any]:
 
 def read(answer: str) -> Description:
     """Read an answer that keeps to the schema. What only repeats, or is blank, is left out."""
-    told = orjson.loads(answer)
+    told = json.loads(answer)
     facts: dict[str, Fact] = {}
     for fact in told["facts"]:
         text = _line(fact["text"])
