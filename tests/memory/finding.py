@@ -38,7 +38,7 @@ class Finding:
         )  # fmt: skip
 
     def start_worker(self, user: str = "postgres", **environment: str) -> WorkerProcess:
-        """Start a worker with all its lanes, and wait until it takes work."""
+        """Start a worker and wait until it takes work. It does not enrich, which would slow everything else down."""
         worker = WorkerProcess(
             {
                 **self.cluster.client_environment(self.name),
@@ -46,6 +46,7 @@ class Finding:
                 "STEADYTEXT_HOME": str(self.cluster.home.root),
                 "STEADYTEXT_DAEMON_HOST": "127.0.0.1",
                 "STEADYTEXT_DAEMON_PORT": str(self.daemon_port),
+                "STEADYTEXT_MEMORY_ENRICHMENT": "0",
                 **environment,
             }
         )

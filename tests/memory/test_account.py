@@ -45,6 +45,12 @@ def fill(person: Person, superuser: psycopg.Connection) -> None:
     )
     superuser.execute("INSERT INTO memory.to_compare VALUES (%s, %s, sha256('a'))", (person.id, one))
     superuser.execute("INSERT INTO memory.flag_users VALUES (%s, 'near_duplicates', true)", (person.id,))
+    superuser.execute(
+        "INSERT INTO memory.facts (user_id, memory_id, place, text, category, confidence, model) "
+        "SELECT user_id, id, 1, 'one is a number', 'word', 0.5, 'm' FROM memory.memories "
+        "WHERE user_id = %s AND body = 'one'",
+        (person.id,),
+    )
     reminder = person.api.post("/v1/reminders", json={"title": "once", "due_at": "2100-01-01T09:00:00Z"}).json()["id"]
     person.api.post(f"/v1/reminders/{reminder}/done")
     person.api.post("/v1/reminders/feeds", json={"name": "calendar"})

@@ -100,6 +100,10 @@ def test_every_endpoint_answers_404_for_anothers_object(bench: tuple[MemoryServe
     owner.api.delete(f"/v1/memories/{trashed}")
     own = other.save("my own")["id"]
     _embed(connection, own)
+    connection.execute(
+        "INSERT INTO memory.facts (user_id, memory_id, place, text, category, confidence, model) "
+        "VALUES (%s, %s, 1, 'a secret fact', 'secret', 1, 'm')", (owner.id, target),
+    )  # fmt: skip
 
     memory = f"/v1/memories/{target}"
     anywhere = {"If-Match": "*"}
@@ -120,6 +124,8 @@ def test_every_endpoint_answers_404_for_anothers_object(bench: tuple[MemoryServe
         other.api.delete(f"{memory}/attachments/a"),
         other.api.delete(f"/v1/keys/{key}"),
         other.api.get(f"{memory}/similar"),
+        other.api.get(f"{memory}/facts"),
+        other.api.post(f"{memory}/enrich"),
         other.api.get(f"/v1/reminders/{reminder}"),
         other.api.patch(f"/v1/reminders/{reminder}", json={"title": "stolen"}, headers=anywhere),
         other.api.delete(f"/v1/reminders/{reminder}"),
@@ -144,6 +150,8 @@ def test_every_endpoint_answers_404_for_anothers_object(bench: tuple[MemoryServe
     token = other.api.post("/v1/reminders/feeds", json={"name": "mine"}).json()["token"]
     calendar = other.api.get("/v1/reminders/feed.ics", params={"token": token})
     assert (calendar.status_code, "secret" in calendar.text) == (200, False)
+    assert other.api.get("/v1/facts").json()["items"] == []
+    assert [fact["text"] for fact in owner.api.get("/v1/facts").json()["items"]] == ["a secret fact"]
     assert other.api.get("/v1/reminders/inbox").json()["counts"] == {"overdue": 0, "today": 0, "upcoming": 0}
 
     batch = [

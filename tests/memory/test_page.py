@@ -12,6 +12,7 @@ from tests.memory.conftest import NewPerson
 from tests.memory.finding import Finding
 from tests.memory.server import SOURCES, MemoryServer
 from tests.queue.workers import WorkerProcess
+from tests.support.daemon import DaemonProcess
 
 PAGES = Path(__file__).resolve().parents[2] / "docs"
 
@@ -61,3 +62,13 @@ def test_the_examples_of_search_run(finding: Finding, worker: WorkerProcess, mon
     monkeypatch.setenv("STEADYTEXT_MEMORY_URL", finding.server.url)
     monkeypatch.setenv("MEMORY_KEY", finding.person().key)
     run_examples("memory_search.md", 4)
+
+
+def test_the_examples_of_enrichment_run(
+    finding: Finding, daemon: DaemonProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding.start_worker(STEADYTEXT_MEMORY_ENRICHMENT="1")
+    monkeypatch.setenv("STEADYTEXT_MEMORY_URL", finding.server.url)
+    monkeypatch.setenv("MEMORY_KEY", finding.person().key)
+    run_examples("memory_enrichment.md", 4)
+    finding.stop_workers()

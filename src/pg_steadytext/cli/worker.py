@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.util import find_spec
 from typing import Annotated
 from uuid import UUID
@@ -86,6 +87,7 @@ async def _memory_lanes(connect: Connect) -> AsyncIterator[tuple[dict[str, MakeL
     from pg_steadytext.memory.flags import NEAR_DUPLICATES, make_flags
     from pg_steadytext.memory.jobs import comparing, pending
     from pg_steadytext.memory.jobs.embedding import MemoryEmbedding
+    from pg_steadytext.memory.jobs.enrichment import MemoryEnrichment
     from pg_steadytext.memory.settings import MemorySettings
     from pg_steadytext.memory.spending import make_guard
     from pg_steadytext.memory.storage.database import Database
@@ -100,9 +102,19 @@ async def _memory_lanes(connect: Connect) -> AsyncIterator[tuple[dict[str, MakeL
         return await flags.is_on(NEAR_DUPLICATES, user)
 
     await database.open()
+    handlers: list[Handler] = [
+        MemoryEmbedding(connect, guard, written),
+        comparing.Comparing(database, is_on, written),
+    ]
+    if settings.enrichment:
+        handlers.append(MemoryEnrichment(connect, guard))
+    lane = partial(pending.PendingLane, enriches=settings.enrichment)
     try:
-        guests = {pending.LANE: pending.PendingLane, comparing.GUEST: comparing.make_lane(database, is_on, written)}
-        yield guests, [MemoryEmbedding(connect, guard, written), comparing.Comparing(database, is_on, written)]
+        guests: dict[str, MakeLane] = {
+            pending.LANE: lane,
+            comparing.GUEST: comparing.make_lane(database, is_on, written),
+        }
+        yield guests, handlers
     finally:
         await guard.breakers.close()
         await database.close()

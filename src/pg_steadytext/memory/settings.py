@@ -23,6 +23,7 @@ class MemorySettings:
     `public` are the installation's settings, `workers` the processes that share the port, `connections` what each of
     them opens to PostgreSQL, and `wait_seconds` how long a request waits for one of those. `call_seconds` is how long a
     model may work on one call, `search_deadline_ms` how long a search waits for it before it goes by words alone.
+    With `enrichment` the worker has the model describe what is saved.
     Alerts go to the log, and to the Slack webhook and by e-mail where those are set. A user may hold
     `streams_per_user` live streams in each process; a silent one sends a sign of life every `heartbeat_seconds`.
     `flag_provider` names what makes another provider of feature flags, as ``module:function``.
@@ -49,6 +50,7 @@ class MemorySettings:
     heartbeat_seconds: int = 15
     streams_per_user: int = 10
     flag_provider: str | None = None
+    enrichment: bool = True
 
     @classmethod
     def load(cls, env: Mapping[str, str] | None = None, *, host: str | None = None, port: int | None = None,
@@ -83,6 +85,7 @@ class MemorySettings:
             heartbeat_seconds=_whole(env, "HEARTBEAT_SECONDS", 15, most=600),
             streams_per_user=_whole(env, "STREAMS_PER_USER", 10, most=1000),
             flag_provider=env.get(PREFIX + "FLAG_PROVIDER") or None,
+            enrichment=_flag(env, "ENRICHMENT", default=True),
         )
 
 

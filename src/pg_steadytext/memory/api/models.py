@@ -114,6 +114,7 @@ class Memory(BaseModel):
     version: int
     change_seq: int
     enrichment_status: State
+    enrichment_error: str | None = Field(description="Why the model made nothing of it, or waits.")
     embedding_status: State
     embedding_error: str | None = Field(description="Why it could not be embedded, or waits.")
     expires_at: datetime | None

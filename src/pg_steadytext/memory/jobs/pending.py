@@ -8,12 +8,13 @@ from collections.abc import Iterable
 
 import psycopg
 
-from pg_steadytext.memory.jobs.embedding import SQL
+from pg_steadytext.memory.jobs import embedding, enrichment
 from pg_steadytext.queue.guests import Surroundings
 from pg_steadytext.queue.pauses import TICK, happens
 from pg_steadytext.queue.sessions import Session
 
 LANE = "memory"
+KINDS = (("is_there", "queue"), ("is_enrichment_there", "queue_enrichments"))
 LOOKS = (0.1, 1.0)
 """Seconds after falling asleep at which it looks once more: a save under way may have been told that it is awake."""
 
@@ -23,10 +24,11 @@ log = logging.getLogger(__name__)
 class PendingLane:
     """Queues pending memories whenever it is woken, and every half a minute. See ``queue.guests.Lane``."""
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: Surroundings, *, enriches: bool = True) -> None:
         self.is_asleep = False
         self._around = around
-        self._session = Session(around.connect, "pending memories", sql=SQL)
+        self._session = Session(around.connect, "pending memories", sql={**embedding.SQL, **enrichment.SQL})
+        self._kinds = KINDS if enriches else KINDS[:1]
         self._wake = asyncio.Event()
         self._open = asyncio.Event()
         self._open.set()
@@ -55,14 +57,19 @@ class PendingLane:
             await happens(self._wake, max(0.0, until))
 
     async def _look(self) -> tuple[int, float | None]:
+        total, pauses = 0, list[float]()
         try:
-            if not (await self._session.run("is_there"))[0][0]:
-                return 0, None
-            ((queued, pause),) = await self._session.run("queue", {"sleeps": True})
+            for is_there, queue in self._kinds:
+                if not (await self._session.run(is_there))[0][0]:
+                    continue
+                ((queued, pause),) = await self._session.run(queue, {"sleeps": True})
+                total += int(queued)
+                if pause is not None:
+                    pauses.append(float(pause))
         except psycopg.Error as error:
             log.warning("pending memories are not queued: %s", error)
             return 0, None
-        return int(queued), None if pause is None else float(pause)
+        return total, min(pauses, default=None)
 
     def _fall_asleep(self) -> None:
         if not self.is_asleep:

@@ -16,7 +16,7 @@ from pg_steadytext.settings import Settings
 
 FILES = (
     "accounts", "memories", "attached", "people", "spending", "search", "reminders", "sync", "memfuse",
-    "duplicates", "flags",
+    "duplicates", "flags", "facts",
 )  # fmt: skip
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]

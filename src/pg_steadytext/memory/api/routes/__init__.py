@@ -7,6 +7,7 @@ from pg_steadytext.memory.api.routes import (
     auth,
     bulk,
     duplicates,
+    facts,
     feeds,
     flags,
     live,
@@ -22,5 +23,5 @@ from pg_steadytext.memory.api.routes import (
 ROUTERS = (
     bulk.router, search.router, memories.router, attached.router, people.router, auth.router,
     account.router, admin.router, spending.router, feeds.router, live.router, reminders.router,
-    sync.router, duplicates.router, flags.router,
+    sync.router, duplicates.router, flags.router, facts.router,
 )  # fmt: skip

@@ -89,6 +89,7 @@ async def list_all(
     until: Annotated[AwareDatetime | None, Query(alias="to", description="Saved before this moment.")] = None,
     pinned: bool | None = None,
     embedding: Annotated[State | None, Query(description="Where the embedding stands.")] = None,
+    enrichment: Annotated[State | None, Query(description="Where the enrichment stands.")] = None,
     trash: Annotated[bool, Query(description="What is in the trash, instead of what is not.")] = False,
 ) -> Response:  # fmt: skip
     """List memories, the newest first."""
@@ -97,7 +98,7 @@ async def list_all(
         rows = await unit.rows("list_memories", {
             "after": after, "after_id": after_id, "limit": limit + 1, "tag": tag, "category": category,
             "source": source, "from": since, "to": until, "pinned": pinned, "trash": trash,
-            "embedding": embedding,
+            "embedding": embedding, "enrichment": enrichment,
         })  # fmt: skip
     kept = rows[:limit]
     more = cursors.encode(kept[-1][0], kept[-1][1]) if len(rows) > limit else None

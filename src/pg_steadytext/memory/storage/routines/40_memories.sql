@@ -12,8 +12,9 @@ BEGIN
         'id', m.id, 'body', m.body, 'title', m.title, 'category', m.category, 'tags', m.tags, 'source', m.source,
         'provenance', m.provenance, 'pinned', m.pinned, 'is_recalled', m.is_recalled, 'agent_id', m.agent_id,
         'session_id', m.session_id, 'duplicate_of', m.duplicate_of, 'version', m.version, 'change_seq', m.change_seq,
-        'enrichment_status', m.enrichment_status, 'embedding_status', m.embedding_status,
-        'embedding_error', m.embedding_error, 'expires_at', memory.iso(m.expires_at), 'deleted_at', memory.iso(m.deleted_at),
+        'enrichment_status', m.enrichment_status, 'enrichment_error', m.enrichment_error,
+        'embedding_status', m.embedding_status, 'embedding_error', m.embedding_error,
+        'expires_at', memory.iso(m.expires_at), 'deleted_at', memory.iso(m.deleted_at),
         'created_at', memory.iso(m.created_at), 'updated_at', memory.iso(m.updated_at));
 END
 $$;
@@ -165,8 +166,10 @@ BEGIN
     SET body = m.body, title = m.title, category = m.category, tags = m.tags, source = m.source,
         provenance = m.provenance, pinned = m.pinned, agent_id = m.agent_id, session_id = m.session_id,
         content_hash = m.content_hash, duplicate_of = m.duplicate_of, bytes = m.bytes, version = m.version,
-        change_seq = m.change_seq, enrichment_status = m.enrichment_status, embedding_status = m.embedding_status,
-        embedding_error = m.embedding_error, embedding_retry_at = m.embedding_retry_at, expires_at = m.expires_at, deleted_at = m.deleted_at, updated_at = m.updated_at
+        change_seq = m.change_seq, enrichment_status = m.enrichment_status, enrichment_error = m.enrichment_error,
+        enrichment_retry_at = m.enrichment_retry_at, enriched = m.enriched, embedding_status = m.embedding_status,
+        embedding_error = m.embedding_error, embedding_retry_at = m.embedding_retry_at, expires_at = m.expires_at,
+        deleted_at = m.deleted_at, updated_at = m.updated_at
     WHERE o.user_id = m.user_id AND o.id = m.id;
     RETURN m;
 END
@@ -181,10 +184,11 @@ DECLARE
     v_before jsonb := to_jsonb(v_was);
     v_after jsonb := to_jsonb(v_is);
     v_changes jsonb;
+    v_is_embedded_anew boolean;
 BEGIN
     SELECT jsonb_object_agg(k, jsonb_build_array(v_before -> k, v_after -> k)) INTO v_changes
     FROM jsonb_object_keys(p_patch) k
-    WHERE k <> 'content_hash' AND v_before -> k IS DISTINCT FROM v_after -> k;
+    WHERE k <> ALL ('{content_hash,enriched}') AND v_before -> k IS DISTINCT FROM v_after -> k;
     IF v_changes IS NULL THEN
         RETURN v_was;
     END IF;
@@ -194,15 +198,19 @@ BEGIN
     IF v_changes ? 'body' THEN
         v_is.duplicate_of := nullif((memory.same_text(v_is.user_id, v_is.content_hash)).id, v_is.id);
         v_is.enrichment_status := memory.enrichment_of(v_is);
+        v_is.enrichment_error := NULL;
+        v_is.enrichment_retry_at := NULL;
+        PERFORM memory.forget_facts(v_was);
     END IF;
-    IF v_changes ?| '{body,title}' THEN
+    v_is_embedded_anew := v_changes ? 'body' OR memory.own_title(v_was) IS DISTINCT FROM memory.own_title(v_is);
+    IF v_is_embedded_anew THEN
         v_is.embedding_status := 'pending';
         v_is.embedding_error := NULL;
         v_is.embedding_retry_at := NULL;
     END IF;
     v_is := memory.write_back(v_is);
     -- Behind the row's lock: a worker may have written a vector of the former text until now.
-    IF v_changes ?| '{body,title}' THEN
+    IF v_is_embedded_anew THEN
         PERFORM memory.forget_embedding(v_is);
     END IF;
     IF v_is.content_hash <> v_was.content_hash OR v_is.duplicate_of IS NOT NULL THEN

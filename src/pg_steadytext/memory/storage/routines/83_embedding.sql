@@ -2,6 +2,11 @@
 -- open, and writes a vector if the memory still says what was embedded. The memory's state is the truth; the queue may be
 -- emptied, or not be there.
 
+-- A title that a model made says nothing that the text does not: it is not embedded.
+CREATE OR REPLACE FUNCTION memory.own_title(m memory.memories) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN nullif(m.title, m.enriched ->> 'title');
+
 CREATE OR REPLACE FUNCTION memory.embedded_text(p_title text, p_body text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN p_title IS NULL THEN p_body ELSE p_title || E'\n' || p_body END;
@@ -99,7 +104,8 @@ RETURNS TABLE (user_id uuid, id uuid, words text, digest bytea)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN QUERY
-    SELECT m.user_id, m.id, memory.embedded_text(m.title, m.body), memory.embedded_digest(m.title, m.body)
+    SELECT m.user_id, m.id, memory.embedded_text(memory.own_title(m), m.body),
+           memory.embedded_digest(memory.own_title(m), m.body)
     FROM unnest(p_users, p_ids) g (user_id, id) JOIN memory.memories m ON m.user_id = g.user_id AND m.id = g.id
     WHERE m.embedding_status IN ('pending', 'paused', 'failed') AND m.deleted_at IS NULL;
 END
@@ -118,14 +124,14 @@ BEGIN
         SELECT g.user_id, g.id, g.digest, $5, g.vector::%1$s.vector
         FROM unnest($1, $2, $3, $4) g (user_id, id, digest, vector)
         JOIN memory.memories m ON m.user_id = g.user_id AND m.id = g.id
-        WHERE memory.embedded_digest(m.title, m.body) = g.digest
+        WHERE memory.embedded_digest(memory.own_title(m), m.body) = g.digest
         ON CONFLICT (user_id, memory_id) DO UPDATE
         SET digest = excluded.digest, model = excluded.model, embedding = excluded.embedding, embedded_at = now()
         $f$, memory.vector_schema()) USING p_users, p_ids, p_digests, p_vectors, p_model;
     v_done := ARRAY(
         SELECT m.id FROM unnest(p_users, p_ids, p_digests) g (user_id, id, digest)
         JOIN memory.memories m ON m.user_id = g.user_id AND m.id = g.id
-        WHERE memory.embedded_digest(m.title, m.body) = g.digest
+        WHERE memory.embedded_digest(memory.own_title(m), m.body) = g.digest
         FOR NO KEY UPDATE OF m SKIP LOCKED);
     UPDATE memory.memories m SET embedding_status = 'done', embedding_error = NULL, embedding_retry_at = NULL
     FROM unnest(p_users, p_ids) g (user_id, id)
@@ -135,11 +141,11 @@ BEGIN
     ON CONFLICT (user_id, memory_id) DO UPDATE SET digest = excluded.digest, attempts = 0;
     DELETE FROM memory.embeddings e USING unnest(p_users, p_ids) g (user_id, id), memory.memories m
     WHERE e.user_id = g.user_id AND e.memory_id = g.id AND g.id <> ALL (v_done) AND m.user_id = g.user_id AND m.id = g.id
-      AND (m.embedding_status <> 'done' OR memory.embedded_digest(m.title, m.body) <> e.digest);
+      AND (m.embedding_status <> 'done' OR memory.embedded_digest(memory.own_title(m), m.body) <> e.digest);
     RETURN QUERY
     SELECT m.id FROM unnest(p_users, p_ids, p_digests) g (user_id, id, digest)
     JOIN memory.memories m ON m.user_id = g.user_id AND m.id = g.id
-    WHERE g.id <> ALL (v_done) AND memory.embedded_digest(m.title, m.body) = g.digest;
+    WHERE g.id <> ALL (v_done) AND memory.embedded_digest(memory.own_title(m), m.body) = g.digest;
 END
 $$;
 
@@ -152,7 +158,7 @@ BEGIN
     FROM unnest(p_users, p_ids, p_digests) g (user_id, id, digest)
     WHERE m.user_id = g.user_id AND m.id = g.id AND p_status IN ('failed', 'paused')
       AND m.embedding_status IN ('pending', 'paused', 'failed')
-      AND memory.embedded_digest(m.title, m.body) = g.digest;
+      AND memory.embedded_digest(memory.own_title(m), m.body) = g.digest;
 END
 $$;
 

@@ -24,6 +24,7 @@ WHERE m.user_id = %(user)s
   AND (%(to)s::timestamptz IS NULL OR m.created_at < %(to)s)
   AND (%(pinned)s::boolean IS NULL OR m.pinned = %(pinned)s)
   AND (%(embedding)s::text IS NULL OR m.embedding_status = %(embedding)s)
+  AND (%(enrichment)s::text IS NULL OR m.enrichment_status = %(enrichment)s)
 ORDER BY m.created_at DESC, m.id DESC
 LIMIT %(limit)s;
 

@@ -1,0 +1,121 @@
+"""The queue's lane of memories to be described by a model. See 87_enrichment.sql for what each statement holds to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import psycopg
+
+from pg_steadytext import statements
+from pg_steadytext.errors import Busy, DaemonLost, DaemonUnavailable, ModelFailed, SteadyTextError
+from pg_steadytext.memory.domain import enrichment
+from pg_steadytext.memory.domain.enrichment import Description
+from pg_steadytext.memory.domain.spending import (
+    CallFailedError,
+    Guard,
+    Tokens,
+    UnaffordableError,
+    UnknownUserError,
+    UnpricedModelError,
+)
+from pg_steadytext.queue.failures import is_permanent, judged
+from pg_steadytext.queue.jobs import Answer, Context, Failure, Job, Outcome, Postponed
+from pg_steadytext.queue.sessions import Connect, Session
+
+SQL: Mapping[str, bytes] = statements.load("pg_steadytext.memory.storage", "sql/enrichment.sql")
+PURPOSE = "enrichment"
+CONCURRENCY = 2
+DAEMON_PAUSE = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A memory's text as it was read."""
+
+    user_id: UUID
+    id: UUID
+    body: str
+    digest: bytes
+
+
+class MemoryEnrichment:
+    """One generation a memory. See ``queue.jobs.Handler``."""
+
+    lane = "memory_enrich"
+    batch = 1
+    concurrency = CONCURRENCY
+
+    def __init__(self, connect: Connect, guard: Guard) -> None:
+        self._session = Session(connect, "enrichment", sql=SQL)
+        self._guard = guard
+
+    async def run(self, jobs: Sequence[Job], context: Context) -> Sequence[Outcome]:
+        """Describe a memory; one that was changed meanwhile is pending again, and comes back by itself."""
+        (job,) = jobs
+        began = time.monotonic()
+        user, memory = UUID(job.params["user"]), UUID(job.params["memory"])
+        try:
+            rows = await self._session.run("read_to_enrich", {"user": user, "id": memory})
+            outcome = await self._enrich(Text(user, memory, *rows[0]), context) if rows else "nothing to do"
+        except psycopg.Error as error:
+            code = error.sqlstate or "XX000"
+            outcome = Failure(code, error.diag.message_primary or str(error), not is_permanent(code))
+        if isinstance(outcome, str):
+            return [Answer(text=outcome, took_ms=round(1000 * (time.monotonic() - began)))]
+        return [outcome]
+
+    async def _enrich(self, text: Text, context: Context) -> Outcome | str:
+        try:
+            found = await self._ask(text, context)
+        except UnaffordableError as error:
+            await self._note(text, "paused", error.reason, error.retry_at)
+            return "paused"
+        except UnknownUserError:
+            return "nothing to do"
+        except CallFailedError:
+            # Not for_daemon, which waits by itself: it is the breaker that waits, and all processes with it.
+            return Postponed(DAEMON_PAUSE)
+        except DaemonLost:
+            return Postponed(DAEMON_PAUSE)
+        except (SteadyTextError, UnpricedModelError, TimeoutError) as error:
+            outcome = judged(error)
+            if isinstance(outcome, Failure):
+                await self._note(text, "failed", outcome.message, None)
+            return outcome
+        params = {**_which(text), "model": enrichment.MODEL, "found": found.spelled()}
+        ((is_written,),) = await self._session.run("write_enrichment", params)
+        return "done" if is_written else "nothing to do"
+
+    async def _ask(self, text: Text, context: Context) -> Description:
+        asked = enrichment.question(text.body)
+        schema = enrichment.schema([name for (name,) in await self._session.run("categories")])
+
+        async def ask() -> tuple[Description, Tokens]:
+            try:
+                answer = await context.daemon.generate(
+                    asked, lane="batch", model=enrichment.MODEL, schema=schema, seed=enrichment.SEED,
+                    max_new_tokens=enrichment.MOST_WRITTEN_TOKENS,
+                )  # fmt: skip
+            except DaemonLost:
+                raise
+            except (DaemonUnavailable, Busy) as error:
+                raise CallFailedError(error.message, Tokens(0)) from error
+            try:
+                found = enrichment.read(answer.text)
+            except (ValueError, KeyError, TypeError) as error:
+                raise ModelFailed(f"the model's answer is not of the form that was asked for: {error!r}") from None
+            return found, Tokens(answer.prompt_tokens, answer.completion_tokens)
+
+        return await self._guard.call(PURPOSE, enrichment.MODEL, text.user_id, enrichment.most_tokens(asked), ask)
+
+    async def _note(self, text: Text, status: str, error: str, retry_at: datetime | None) -> None:
+        params = {**_which(text), "status": status, "error": error, "retry_at": retry_at}
+        await self._session.run("note_enrichment", params)
+
+
+def _which(text: Text) -> dict[str, UUID | bytes]:
+    return {"user": text.user_id, "id": text.id, "digest": text.digest}
