@@ -112,7 +112,7 @@ BEGIN
 END
 $$;
 
--- Failed work whose rows are gone is over; returns which it was, where it cannot be deleted too.
+-- Failed work whose rows are gone, chunks and all, is over; returns which it was, where it cannot be deleted too.
 CREATE FUNCTION @extschema@._steadytext_autoembed_gone(d @extschema@.steadytext_autoembeddings) RETURNS bigint[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -126,6 +126,10 @@ BEGIN
         RETURN '{}'::bigint[];
     END IF;
     there := ARRAY(SELECT r.key FROM @extschema@._steadytext_as_owner_of(d.relation, @extschema@._steadytext_exists_statement(d), keys) r);
+    IF d.chunk_table IS NOT NULL THEN
+        there := there || ARRAY(SELECT r.key FROM @extschema@._steadytext_as_owner_of(d.relation, @extschema@._steadytext_orphans_statement(
+            d, 'SELECT DISTINCT l.steadytext_key AS key, NULL::pg_catalog.text AS value, NULL::pg_catalog.text AS note FROM {chunks} AS c,', ''), keys) r);
+    END IF;
     gone := ARRAY(SELECT w.id FROM @extschema@._steadytext_autoembed_work w
                   WHERE w.autoembed_id = d.id AND w.failed AND NOT w.keys && there);
     IF cardinality(gone) > 0 AND @extschema@._steadytext_writable() THEN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -127,11 +128,12 @@ def test_the_chat_templates_own_marks_in_a_prompt_do_no_harm(generator: LlamaGen
     assert generator.generate(Prompt(text, max_tokens=4), keep_going).prompt_tokens > 0
 
 
-def test_the_listener_of_llama_cpp_cannot_be_reached(models: Path, tmp_path: Path) -> None:
-    context = LlamaContext(weights(models), context=256, threads=1, socket_dir=tmp_path / "run")
-    address = context.server.listening_address
-    assert address.startswith(f"unix://{tmp_path}/run/")
-    assert list((tmp_path / "run").iterdir()) == []
+def test_the_listener_of_llama_cpp_cannot_be_reached(models: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # a short one: a socket's path has at most 107 characters
+        context = LlamaContext(weights(models), context=256, threads=1, socket_dir=Path(folder))
+        address = context.server.listening_address
+        assert address.startswith(f"unix://{folder}/")
+        assert list(Path(folder).iterdir()) == []
     with socket.socket(socket.AF_UNIX) as client, pytest.raises(OSError):
         client.connect(address.removeprefix("unix://"))
     # a server that is let go before it has done anything may wait for itself for ever

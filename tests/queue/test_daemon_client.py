@@ -11,7 +11,7 @@ import pytest
 from pg_steadytext.daemon.aio import AsyncDaemonClient
 from pg_steadytext.daemon.calls import StreamEnd
 from pg_steadytext.daemon.client import DaemonClient
-from pg_steadytext.errors import DaemonUnavailable, SteadyTextError
+from pg_steadytext.errors import DaemonLost, DaemonUnavailable, SteadyTextError
 from tests.support.daemon import DaemonProcess
 
 LONG: dict[str, Any] = {"max_new_tokens": 1500, "eos_string": "never"}
@@ -91,7 +91,7 @@ def test_a_lost_connection_ends_every_call_at_once_and_is_made_again(daemon: Dae
         return ended
 
     ended = with_client(daemon.port, use)
-    assert [type(error) for error in ended] == [DaemonUnavailable] * 3
+    assert [type(error) for error in ended] == [DaemonLost] * 3
     assert changes == [True, False, True, False]
 
 

@@ -68,7 +68,7 @@ class DaemonProcess:
     @property
     def log_file(self) -> Path:
         """What the daemon wrote to its standard output and error."""
-        return self.home.log / "daemon.log"
+        return self.home.log / "daemon-under-test.log"
 
     def start(self) -> None:
         """Start the daemon and wait until it answers a ping."""

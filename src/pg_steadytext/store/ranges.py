@@ -67,7 +67,7 @@ class Range:
 def session(parameters: Parameters) -> Iterator[Connection]:
     """A connection that finds the extension's functions."""
     with psycopg.connect(autocommit=True, fallback_application_name="pg_steadytext backfill", **parameters) as opened:
-        opened.execute(SESSION_SQL["prepare_claims"])
+        opened.execute(SESSION_SQL["prepare_claims"], {"local": False})
         yield opened
 
 

@@ -65,6 +65,8 @@ $$;
 CREATE OR REPLACE FUNCTION memory.end_delivery(p_id bigint, p_channel text, p_error text, p_pause interval)
 RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    -- Of two channels that end at the same moment, the second sees what the first has written.
+    PERFORM FROM memory.ai_alerts a WHERE a.id = p_id FOR UPDATE;
     UPDATE memory.ai_alert_deliveries d
     SET sent_at = CASE WHEN p_error IS NULL THEN now() END, last_error = p_error, next_at = now() + p_pause
     WHERE d.alert_id = p_id AND d.channel = p_channel AND d.sent_at IS NULL;
