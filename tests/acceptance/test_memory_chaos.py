@@ -205,6 +205,7 @@ class Chaos:
             "STEADYTEXT_DAEMON_HOST": "127.0.0.1", "STEADYTEXT_DAEMON_PORT": str(daemon.port),
             "STEADYTEXT_MEMORY_REDIS_URL": redis.url, "STEADYTEXT_MEMORY_SEARCH_DEADLINE_MS": "1500",
             "STEADYTEXT_MEMORY_WAIT_SECONDS": "3",
+            "STEADYTEXT_MEMORY_ENRICHMENT": "0",
         }  # fmt: skip
         self.api = self._api(ports.choose(()))
         self.worker = self._worker()

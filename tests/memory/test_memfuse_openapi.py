@@ -30,7 +30,7 @@ def known(person: Person) -> dict[str, str]:
     return {"user_id": user, "agent_id": agent, "session_id": made}
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=[found.label for found in FOUND])
+@pytest.mark.parametrize("operation", OPERATIONS, ids=[operation.label for operation in OPERATIONS])
 def test_random_requests_meet_no_fault_and_nothing_undocumented(
     operation: Any, server: MemoryServer, person: Person, known: dict[str, str]
 ) -> None:

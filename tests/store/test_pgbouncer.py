@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -116,6 +117,13 @@ def test_a_store_works(pooled: Pooled, database: str) -> None:
     asyncio.run(asyncio.wait_for(use(), 60))
 
 
+def ask_again(pooled: Pooled, statement: str, parameters: Any = None) -> Any:
+    """Ask until the pool lends a session that nobody has ended."""
+    while True:
+        with pooled.connect() as session, contextlib.suppress(psycopg.errors.AdminShutdown):
+            return session.execute(statement.encode(), parameters).fetchone()
+
+
 def test_a_cancelled_request_stops_and_a_lost_worker_is_replaced(pooled: Pooled, store: Store) -> None:
     with pooled.connect() as session:
         session.execute("CREATE TABLE notes (id int PRIMARY KEY, body text)")
@@ -125,9 +133,9 @@ def test_a_cancelled_request_stops_and_a_lost_worker_is_replaced(pooled: Pooled,
         store.run(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pg_steadytext worker'"
         )
-        asked = session.execute("SELECT steadytext_generate_async('Once upon a time', 400)").fetchone()
+        asked = ask_again(pooled, "SELECT steadytext_generate_async('Once upon a time', 400)")
         until(lambda: store.value("SELECT status FROM steadytext_queue") == "processing", 30)
-        session.execute("SELECT steadytext_cancel_async(%s)", asked)
+        ask_again(pooled, "SELECT steadytext_cancel_async(%s)", asked)
         until(lambda: store.value("SELECT status FROM steadytext_queue") == "cancelled", 10)
     store.settle()
     assert store.stale("notes") == []

@@ -12,6 +12,7 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from pg_steadytext import statements
+from pg_steadytext.poolers import is_pooled
 from pg_steadytext.settings import Settings
 
 FILES = (
@@ -65,6 +66,10 @@ class Unit:
         return next(iter(await self.rows(name, params)), None)
 
 
+async def _unprepared_if_pooled(connection: Connection) -> None:
+    await is_pooled(connection)
+
+
 class Database:
     """The service's connections."""
 
@@ -87,6 +92,7 @@ class Database:
         self.pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             kwargs=self.where,
             min_size=min(ready, connections), max_size=connections, timeout=wait_seconds, open=False,
+            configure=_unprepared_if_pooled,
         )  # fmt: skip
 
     async def open(self) -> None:
