@@ -35,11 +35,12 @@ UPDATE steadytext_daemon_health SET status = 'unhealthy', memory_usage_mb = NULL
 SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended('pg_steadytext worker leader', 0));
 
 -- name: lead_for_now
--- Where a session lasts no longer than a transaction: nobody has the lock, and no worker is older.
-SELECT pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended('pg_steadytext worker leader', 0))
-       AND %(worker)s::bigint IS NOT NULL
-       AND NOT EXISTS (SELECT FROM steadytext_workers w
-                       WHERE w.worker_id < %(worker)s::bigint AND w.lease_expires_at > pg_catalog.clock_timestamp());
+-- Where a session lasts no longer than a transaction: no worker is older, and nobody has the lock. A younger one does not
+-- even try it, or the oldest could meet it there and wait a period for nothing.
+SELECT CASE WHEN %(worker)s::bigint IS NULL OR EXISTS (
+                SELECT FROM steadytext_workers w
+                WHERE w.worker_id < %(worker)s::bigint AND w.lease_expires_at > pg_catalog.clock_timestamp()) THEN false
+            ELSE pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended('pg_steadytext worker leader', 0)) END;
 
 -- name: cron_is_there
 SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'pg_cron') AS there;
