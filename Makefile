@@ -37,7 +37,7 @@ lint: prepare ## ruff, mypy --strict, import contracts, PostgreSQL's own checks 
 	$(BIN)/python scripts/check_sql.py
 
 test: lint ## lint, then every test, pgTAP included, in TEST_PROCESSES (2) processes, each with a cluster of its own
-	$(BIN)/pytest -n $${TEST_PROCESSES:-2} --dist loadfile
+	$(BIN)/pytest -n $${TEST_PROCESSES:-2} --dist loadfile --no-loadscope-reorder
 
 soak: prepare ## the long tests: an hour of killing under the queue's load, half of one under the store's, 10,000 random inputs, 500 structured documents
 	CHAOS_JOBS=$${CHAOS_JOBS:-20000} CHAOS_SECONDS=$${CHAOS_SECONDS:-3600} $(BIN)/pytest --timeout=0 tests/acceptance/test_queue_chaos.py
