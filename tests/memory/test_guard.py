@@ -214,9 +214,9 @@ def test_the_plans_enrichments_are_counted_with_the_reservation(
     cluster: PrivateCluster, ledger: psycopg.Connection
 ) -> None:
     ledger.execute(
-        "INSERT INTO memory.tiers VALUES ('two a day', 70, 10, 1000, 10, 10, 2, false) ON CONFLICT DO NOTHING"
+        "INSERT INTO memory.tiers VALUES ('two described a day', 70, 10, 1000, 10, 10, 2, false) ON CONFLICT DO NOTHING"
     )
-    user = add_user(ledger, plan="two a day")
+    user = add_user(ledger, plan="two described a day")
 
     async def act(guard: BudgetGuard) -> None:
         async def not_sent() -> tuple[None, Tokens]:

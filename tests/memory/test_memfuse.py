@@ -70,8 +70,8 @@ def test_the_sdks_own_readme_runs_unmodified(
 def test_refusals_come_in_the_envelope(
     server: MemoryServer, new_person: NewPerson, superuser: psycopg.Connection
 ) -> None:
-    superuser.execute("INSERT INTO memory.tiers VALUES ('two a day', 96, 10, 1000, 2, 10, 10, false)")
-    api = new_person(plan="two a day").api
+    superuser.execute("INSERT INTO memory.tiers VALUES ('two messages a day', 96, 10, 1000, 2, 10, 10, false)")
+    api = new_person(plan="two messages a day").api
     user = api.post("/api/v1/users", json={"name": "u"}).json()["data"]["user"]["id"]
     agent = api.post("/api/v1/agents", json={"name": "a"}).json()["data"]["agent"]["id"]
     session = api.post("/api/v1/sessions", json={"user_id": user, "agent_id": agent}).json()["data"]["session"]["id"]

@@ -155,7 +155,7 @@ def test_similar_memories_are_found_by_the_memorys_own_vector(person: Person, fi
 
 
 def test_searches_are_counted_to_the_plans_limit(finding: Finding, worker: WorkerProcess) -> None:
-    finding.superuser.execute("INSERT INTO memory.tiers VALUES ('two searches', 95, 10, 10000, 10, 2, 10, true)")
+    finding.superuser.execute("INSERT INTO memory.tiers VALUES ('two searches', 89, 10, 10000, 10, 2, 10, true)")
     made = finding.person(plan="two searches")
     first = made.api.get("/v1/memories/search", params={"q": "x"})
     assert (first.headers["RateLimit-Limit"], first.headers["RateLimit-Remaining"]) == ("2", "1")

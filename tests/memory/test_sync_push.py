@@ -205,7 +205,7 @@ def test_a_text_that_is_there_already_is_not_saved_twice(person: Person) -> None
 
 
 def test_an_operation_counts_as_a_write_of_its_kind_does(new_person: NewPerson, superuser: psycopg.Connection) -> None:
-    superuser.execute("INSERT INTO memory.tiers VALUES ('three synced', 95, 3, 1000, 2, 10, 10, false)")
+    superuser.execute("INSERT INTO memory.tiers VALUES ('three synced', 94, 3, 1000, 2, 10, 10, false)")
     person = new_person(plan="three synced")
     memory = str(uuid4())
     creates = [op("create", str(uuid4()), fields={"body": f"note {number}"}) for number in range(2)]
