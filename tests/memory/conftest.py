@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from pg_steadytext.cluster.postgres import PrivateCluster
+from pg_steadytext.memory.client import MemoryClient
 from pg_steadytext.memory.storage.migrate import migrate
 from tests.memory.finding import Finding
 from tests.memory.server import Api, MemoryServer, Person, make_person
@@ -83,3 +84,9 @@ def worker(finding: Finding, daemon: DaemonProcess) -> Iterator[WorkerProcess]:
     """A worker on that database."""
     yield finding.start_worker()
     finding.stop_workers()
+
+
+@pytest.fixture
+def client(server: MemoryServer, person: Person) -> MemoryClient:
+    """The user's client."""
+    return MemoryClient(server.url, person.key)
