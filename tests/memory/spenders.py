@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +21,9 @@ from pg_steadytext.memory.jobs.guard import BudgetGuard
 from pg_steadytext.memory.settings import MemorySettings
 from pg_steadytext.memory.spending import make_guard
 from pg_steadytext.memory.storage.database import Database
+from pg_steadytext.memory.storage.migrate import migrate
 from pg_steadytext.settings import Settings
+from tests.support.databases import create_database, drop_database
 
 SOURCES = Path(__file__).resolve().parents[2] / "src"
 MODEL = "priced"
@@ -36,6 +39,18 @@ class Spender:
     def environment(cluster: PrivateCluster, database: str) -> dict[str, str]:
         """What such a process is told."""
         return {**os.environ, **cluster.client_environment(database), "PYTHONPATH": f"{SOURCES}:{SOURCES.parent}"}
+
+
+@contextmanager
+def spending_database(cluster: PrivateCluster, name: str) -> Iterator[psycopg.Connection]:
+    """Open a superuser's session on a database of its own, since budgets are everybody's; dropped at the end."""
+    drop_database(cluster, name)
+    create_database(cluster, name)
+    with cluster.connect(name) as connection:
+        migrate(connection)
+        price(connection)
+        yield connection
+    drop_database(cluster, name)
 
 
 def price(connection: psycopg.Connection) -> None:

@@ -26,9 +26,7 @@ from pg_steadytext.memory.domain.spending import Tokens, UnaffordableError
 from pg_steadytext.memory.jobs.alerts import CannotSendError, EmailChannel, LogChannel, SlackChannel, send_due
 from pg_steadytext.memory.jobs.guard import BudgetGuard
 from pg_steadytext.memory.settings import MemorySettings
-from pg_steadytext.memory.storage.migrate import migrate
-from tests.memory.spenders import MODEL, add_user, price, set_budget, spender
-from tests.support.databases import create_database, drop_database
+from tests.memory.spenders import MODEL, add_user, set_budget, spender, spending_database
 
 DATABASE = "memory_alerts"
 
@@ -36,13 +34,8 @@ DATABASE = "memory_alerts"
 @pytest.fixture(scope="module")
 def base(cluster: PrivateCluster) -> Iterator[psycopg.Connection]:
     """A superuser's session on a database of these tests alone."""
-    drop_database(cluster, DATABASE)
-    create_database(cluster, DATABASE)
-    with cluster.connect(DATABASE) as connection:
-        migrate(connection)
-        price(connection)
+    with spending_database(cluster, DATABASE) as connection:
         yield connection
-    drop_database(cluster, DATABASE)
 
 
 @pytest.fixture

@@ -22,10 +22,8 @@ from pg_steadytext.cluster.postgres import PrivateCluster
 from pg_steadytext.memory.domain.breaker import hold_open
 from pg_steadytext.memory.domain.spending import Tokens, UnaffordableError
 from pg_steadytext.memory.jobs.guard import BudgetGuard
-from pg_steadytext.memory.storage.migrate import migrate
 from tests.memory.redis_server import RedisServer
-from tests.memory.spenders import MODEL, Spender, add_user, price, set_budget, spender, windows
-from tests.support.databases import create_database, drop_database
+from tests.memory.spenders import MODEL, Spender, add_user, set_budget, spender, spending_database, windows
 
 DATABASE = "memory_breaker"
 PROCESSES = 5
@@ -35,14 +33,9 @@ CALLS = 4
 @pytest.fixture(scope="module")
 def base(cluster: PrivateCluster) -> Iterator[psycopg.Connection]:
     """A superuser's session on a database of these tests alone."""
-    drop_database(cluster, DATABASE)
-    create_database(cluster, DATABASE)
-    with cluster.connect(DATABASE) as connection:
-        migrate(connection)
-        price(connection)
+    with spending_database(cluster, DATABASE) as connection:
         connection.execute("UPDATE memory.ai_budgets SET limit_micros = 1000000000")
         yield connection
-    drop_database(cluster, DATABASE)
 
 
 @pytest.fixture(scope="module")

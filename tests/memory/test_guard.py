@@ -28,9 +28,7 @@ from pg_steadytext.memory.domain.spending import (
 )
 from pg_steadytext.memory.jobs.guard import BudgetGuard
 from pg_steadytext.memory.jobs.upkeep import keep_up
-from pg_steadytext.memory.storage.migrate import migrate
-from tests.memory.spenders import MODEL, Spender, add_user, price, set_budget, spender, windows
-from tests.support.databases import create_database, drop_database
+from tests.memory.spenders import MODEL, Spender, add_user, set_budget, spender, spending_database, windows
 
 DATABASE = "memory_guard"
 CLIENTS = 50
@@ -39,13 +37,8 @@ CLIENTS = 50
 @pytest.fixture(scope="module")
 def base(cluster: PrivateCluster) -> Iterator[psycopg.Connection]:
     """A superuser's session on a database of these tests alone: budgets are everybody's."""
-    drop_database(cluster, DATABASE)
-    create_database(cluster, DATABASE)
-    with cluster.connect(DATABASE) as connection:
-        migrate(connection)
-        price(connection)
+    with spending_database(cluster, DATABASE) as connection:
         yield connection
-    drop_database(cluster, DATABASE)
 
 
 @pytest.fixture

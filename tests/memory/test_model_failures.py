@@ -18,9 +18,7 @@ import pytest
 from pg_steadytext.cluster.postgres import PrivateCluster
 from pg_steadytext.memory.domain.spending import Tokens, UnaffordableError
 from pg_steadytext.memory.jobs.guard import BudgetGuard
-from pg_steadytext.memory.storage.migrate import migrate
-from tests.memory.spenders import MODEL, add_user, price, set_budget, spender, windows
-from tests.support.databases import create_database, drop_database
+from tests.memory.spenders import MODEL, add_user, set_budget, spender, spending_database, windows
 
 DATABASE = "memory_model_failures"
 CALLERS = 50
@@ -86,13 +84,8 @@ class ModelServer:
 @pytest.fixture(scope="module")
 def base(cluster: PrivateCluster) -> Iterator[psycopg.Connection]:
     """A superuser's session on a database of these tests alone."""
-    drop_database(cluster, DATABASE)
-    create_database(cluster, DATABASE)
-    with cluster.connect(DATABASE) as connection:
-        migrate(connection)
-        price(connection)
+    with spending_database(cluster, DATABASE) as connection:
         yield connection
-    drop_database(cluster, DATABASE)
 
 
 @pytest.fixture
