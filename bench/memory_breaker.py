@@ -16,8 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
@@ -27,6 +25,7 @@ import psycopg
 from pg_steadytext.memory import accounts
 from pg_steadytext.memory.storage.migrate import migrate
 from report import compare, emit
+from served import MEMORY_SERVICE, serving
 
 NAMES = {"open": "steadytext_bench_breaker_open", "normal": "steadytext_bench_breaker_normal"}
 PORTS = {"open": 18767, "normal": 18768}
@@ -38,18 +37,19 @@ REPEATS = 5
 numbers = count(1)
 
 
+def surroundings(which: str) -> dict[str, str]:
+    """Return what the processes on one of the databases are told beside the usual."""
+    return {"PGDATABASE": NAMES[which], **({"STEADYTEXT_DAEMON_PORT": NOBODY} if which == "open" else {})}
+
+
 @contextmanager
-def running(which: str, *command: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command of the product on one of the databases."""
-    environment = {**os.environ, "PGDATABASE": NAMES[which]}
-    if which == "open":
-        environment["STEADYTEXT_DAEMON_PORT"] = NOBODY
+def working(which: str) -> Iterator[None]:
+    """Run a worker on one of the databases."""
+    command = [sys.executable, "-m", "pg_steadytext.cli", "worker"]
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pg_steadytext.cli", *command], env=environment, stdout=said, stderr=said
-        )
+        process = subprocess.Popen(command, env={**os.environ, **surroundings(which)}, stdout=said, stderr=said)
         try:
-            yield process
+            yield
         finally:
             process.terminate()
             process.wait(40)
@@ -91,17 +91,6 @@ def p95(which: str, key: str) -> float:
     return statistics.quantiles(times, n=20)[-1]
 
 
-def wait_for_service(which: str) -> None:
-    """Wait until it answers."""
-    while True:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{PORTS[which]}/healthz").close()
-        except urllib.error.URLError:
-            time.sleep(0.1)
-        else:
-            return
-
-
 def wait_for_breaker() -> None:
     """Wait until the model that writes is kept from calls."""
     with psycopg.connect(dbname=NAMES["open"], autocommit=True) as own:
@@ -118,10 +107,9 @@ def main() -> None:
             connection.execute(f"CREATE DATABASE {name}".encode())
             stack.callback(connection.execute, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
             keys[which] = prepare(which)
-            stack.enter_context(running(which, "memory", "serve", "--port", str(PORTS[which])))
-            stack.enter_context(running(which, "worker"))
+            stack.enter_context(serving(PORTS[which], *MEMORY_SERVICE, environment=surroundings(which)))
+            stack.enter_context(working(which))
         for which, key in keys.items():
-            wait_for_service(which)
             save(which, key)
         wait_for_breaker()
         row = compare(

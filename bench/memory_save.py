@@ -11,14 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 import sys
-import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from itertools import count
 
 import psycopg
@@ -30,6 +26,7 @@ from pydantic import BaseModel
 from pg_steadytext.memory import accounts
 from pg_steadytext.memory.storage.migrate import migrate
 from report import compare, emit
+from served import MEMORY_SERVICE, serving
 
 CLIENTS = 16
 CONNECTIONS = 10
@@ -70,30 +67,6 @@ def bare_application() -> FastAPI:
         return {"id": row[0]}
 
     return app
-
-
-@contextmanager
-def serving(which: str) -> Iterator[None]:
-    """Run one of the two servers."""
-    command = {
-        "save": ["-m", "pg_steadytext.cli", "memory", "serve", "--port", str(PORTS["save"])],
-        "bare": [__file__, "bare"],
-    }[which]
-    environment = {**os.environ, "STEADYTEXT_MEMORY_CONNECTIONS": str(CONNECTIONS)}
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen([sys.executable, *command], env=environment, stdout=said, stderr=said)
-        try:
-            while True:
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{PORTS[which]}/openapi.json").close()
-                    break
-                except urllib.error.URLError:
-                    assert process.poll() is None, "the server did not start"
-                    time.sleep(0.1)
-            yield
-        finally:
-            process.terminate()
-            process.wait(20)
 
 
 async def one_client(port: int, key: str, ends: float) -> int:
@@ -139,7 +112,11 @@ def main() -> None:
                 for email in people:
                     accounts.add_user(own, email, email, None, is_admin=False, plan="team")
                 keys = [accounts.add_key(own, email, "bench", ["memories:write"]) for email in people]
-            with serving("save"), serving("bare"):
+            connections = {"STEADYTEXT_MEMORY_CONNECTIONS": str(CONNECTIONS)}
+            with (
+                serving(PORTS["save"], *MEMORY_SERVICE, environment=connections),
+                serving(PORTS["bare"], __file__, "bare"),
+            ):
                 rows = [
                     compare(
                         f"saves of {len(chosen)} user(s) beside a bare insert, {CLIENTS} clients",
@@ -157,7 +134,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["bare"]:
+    if sys.argv[1:2] == ["bare"]:
         uvicorn.run(bare_application(), host="127.0.0.1", port=PORTS["bare"], access_log=False)
     else:
         main()

@@ -9,17 +9,12 @@ other. Connects through the PG* environment as a superuser, and works in a datab
 
 from __future__ import annotations
 
-import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import count
 
 import psycopg
@@ -30,9 +25,11 @@ from pg_steadytext.memory import accounts
 from pg_steadytext.memory.storage.migrate import migrate
 from pg_steadytext.settings import Settings
 from report import emit, row_of_pairs
+from served import MEMORY_SERVICE, serving
 
 USERS = 200
 PORT = 18767
+PATIENT = {"STEADYTEXT_MEMORY_SEARCH_DEADLINE_MS": "5000"}
 ROUNDS = 5
 REQUESTS = 40
 
@@ -59,28 +56,6 @@ SELECT m.id, m.body FROM memory.memories m
 WHERE m.user_id = %(user)s AND m.document @@ websearch_to_tsquery('english', %(query)s) AND m.deleted_at IS NULL
 ORDER BY ts_rank_cd(m.document, websearch_to_tsquery('english', %(query)s)) DESC LIMIT 40
 """
-
-
-@contextmanager
-def serving() -> Iterator[None]:
-    """Run the service."""
-    command = [sys.executable, "-m", "pg_steadytext.cli", "memory", "serve", "--port", str(PORT)]
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(
-            command, stdout=said, stderr=said, env={**os.environ, "STEADYTEXT_MEMORY_SEARCH_DEADLINE_MS": "5000"}
-        )
-        try:
-            while True:
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{PORT}/openapi.json").close()
-                    break
-                except urllib.error.URLError:
-                    assert process.poll() is None, "the server did not start"
-                    time.sleep(0.1)
-            yield
-        finally:
-            process.terminate()
-            process.wait(20)
 
 
 def query() -> str:
@@ -126,7 +101,10 @@ def main(memories: int) -> None:
         own.execute(row[0].replace(" ON ONLY ", " ON ").encode())
         own.execute("VACUUM ANALYZE memory.memories, memory.embeddings")
         pairs: dict[str, list[tuple[float, float]]] = {"p50": [], "p95": []}
-        with serving(), DaemonClient(Settings.load().daemon_endpoint) as daemon:
+        with (
+            serving(PORT, *MEMORY_SERVICE, environment=PATIENT),
+            DaemonClient(Settings.load().daemon_endpoint) as daemon,
+        ):
             for turn in range(ROUNDS + 1):
                 ours, peers = [], []
                 for number in range(REQUESTS):
