@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import psycopg
+from fastapi import Response
 from psycopg.types.json import Jsonb
 
+from pg_steadytext.memory.api.memfuse.envelope import success
 from pg_steadytext.memory.api.models import NewMemory
 from pg_steadytext.memory.api.routes.memories import as_note, dump_json
+from pg_steadytext.memory.api.service import Service
 from pg_steadytext.memory.domain.problems import Problem
 from pg_steadytext.memory.domain.text import content_hash
-from pg_steadytext.memory.storage.database import Unit
+from pg_steadytext.memory.storage.database import Caller, Row, Unit
 
 SOURCE = "memfuse"
 
@@ -45,6 +50,23 @@ async def find_user(unit: Unit, which: str) -> Shown:
         raise absent("User", which)
     found: Shown = row[0]
     return found
+
+
+@asynccontextmanager
+async def naming(here: Service, who: Caller, taken: str) -> AsyncIterator[Unit]:
+    """Open a unit that writes a name. Raises ``Problem`` 409 that says ``taken`` if something else has the name."""
+    try:
+        async with here.database.unit(who, "memories:write") as unit:
+            yield unit
+    except psycopg.errors.UniqueViolation:
+        raise Problem(409, "name-taken", taken) from None
+
+
+def made_or_found(noun: str, shown: Row | None, *, is_new: bool) -> Response:
+    """Answer with what was just made, or with what was there already."""
+    assert shown is not None
+    data = {noun.lower(): shown[0]}
+    return success(data, f"{noun} created successfully", 201) if is_new else success(data, f"{noun} exists")
 
 
 def provenance(user_id: str, role: str | None, metadata: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-import psycopg
 from fastapi import APIRouter, Query, Response
 from psycopg.types.json import Jsonb
 
 from pg_steadytext.memory.api.callers import Who
-from pg_steadytext.memory.api.memfuse.common import absent, find
+from pg_steadytext.memory.api.memfuse.common import absent, find, made_or_found, naming
 from pg_steadytext.memory.api.memfuse.envelope import REFUSALS, Envelope, success
 from pg_steadytext.memory.api.memfuse.models import Named, NamedPatch
 from pg_steadytext.memory.api.service import Here
@@ -39,12 +38,7 @@ async def add_user(here: Here, who: Who, new: Named) -> Response:
     async with here.database.unit(who, "memories:write") as unit:
         made = await unit.row("memfuse_add_user", {"id": here.new_id(), **new.model_dump()})
         row = await unit.row("memfuse_users", {"id": None, "name": new.name})
-    assert row is not None
-    return (
-        success({"user": row[0]}, "User created successfully", 201)
-        if made
-        else success({"user": row[0]}, "User exists")
-    )
+    return made_or_found("User", row, is_new=made is not None)
 
 
 @users.get("/{user_id}", response_model=Envelope)
@@ -57,12 +51,9 @@ async def read_user(here: Here, who: Who, user_id: UUID) -> Response:
 @users.put("/{user_id}", response_model=Envelope)
 async def change_user(here: Here, who: Who, user_id: UUID, patch: NamedPatch) -> Response:
     """Name or describe a user anew."""
-    try:
-        async with here.database.unit(who, "memories:write") as unit:
-            await unit.rows("memfuse_change_user", {"id": user_id, **patch.model_dump()})
-            return success({"user": await find(unit, "User", user_id)}, "User updated successfully")
-    except psycopg.errors.UniqueViolation:
-        raise Problem(409, "name-taken", TAKEN) from None
+    async with naming(here, who, TAKEN) as unit:
+        await unit.rows("memfuse_change_user", {"id": user_id, **patch.model_dump()})
+        return success({"user": await find(unit, "User", user_id)}, "User updated successfully")
 
 
 @users.delete("/{user_id}", response_model=Envelope)
@@ -96,9 +87,7 @@ async def add_agent(here: Here, who: Who, new: Named) -> Response:
     async with here.database.unit(who, "memories:write") as unit:
         made = await unit.row("add_agent", {"id": here.new_id(), "name": new.name, "metadata": Jsonb(metadata)})
         row = await unit.row("memfuse_agents", {"id": None, "name": new.name})
-    assert row is not None
-    shown = {"agent": row[0]}
-    return success(shown, "Agent created successfully", 201) if made else success(shown, "Agent exists")
+    return made_or_found("Agent", row, is_new=made is not None)
 
 
 @agents.get("/{agent_id}", response_model=Envelope)
@@ -111,12 +100,9 @@ async def read_agent(here: Here, who: Who, agent_id: UUID) -> Response:
 @agents.put("/{agent_id}", response_model=Envelope)
 async def change_agent(here: Here, who: Who, agent_id: UUID, patch: NamedPatch) -> Response:
     """Name or describe an agent anew."""
-    try:
-        async with here.database.unit(who, "memories:write") as unit:
-            await unit.rows("memfuse_change_agent", {"id": agent_id, **patch.model_dump()})
-            return success({"agent": await find(unit, "Agent", agent_id)}, "Agent updated successfully")
-    except psycopg.errors.UniqueViolation:
-        raise Problem(409, "name-taken", TAKEN) from None
+    async with naming(here, who, TAKEN) as unit:
+        await unit.rows("memfuse_change_agent", {"id": agent_id, **patch.model_dump()})
+        return success({"agent": await find(unit, "Agent", agent_id)}, "Agent updated successfully")
 
 
 @agents.delete("/{agent_id}", response_model=Envelope)

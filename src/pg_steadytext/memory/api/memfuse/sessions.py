@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-import psycopg
 from fastapi import APIRouter, Query, Response
 
 from pg_steadytext.memory.api.callers import Who
-from pg_steadytext.memory.api.memfuse.common import absent, find
+from pg_steadytext.memory.api.memfuse.common import absent, find, made_or_found, naming
 from pg_steadytext.memory.api.memfuse.envelope import REFUSALS, Envelope, success
 from pg_steadytext.memory.api.memfuse.models import NewSession, SessionPatch
 from pg_steadytext.memory.api.service import Here
-from pg_steadytext.memory.domain.problems import Problem
 
 router = APIRouter(prefix="/sessions", tags=["sessions"], responses=REFUSALS)
 
@@ -46,9 +44,7 @@ async def add_session(here: Here, who: Who, new: NewSession) -> Response:
         keys = {"memfuse_user": new.user_id, "agent": new.agent_id, "name": name}
         made = await unit.row("memfuse_add_session", {"id": entry, **keys})
         row = await unit.row("memfuse_sessions", {**keys, "id": None, "agent": None})
-    assert row is not None
-    shown = {"session": row[0]}
-    return success(shown, "Session created successfully", 201) if made else success(shown, "Session exists")
+    return made_or_found("Session", row, is_new=made is not None)
 
 
 @router.get("/{session_id}", response_model=Envelope)
@@ -61,12 +57,9 @@ async def read_session(here: Here, who: Who, session_id: UUID) -> Response:
 @router.put("/{session_id}", response_model=Envelope)
 async def change_session(here: Here, who: Who, session_id: UUID, patch: SessionPatch) -> Response:
     """Name a session anew."""
-    try:
-        async with here.database.unit(who, "memories:write") as unit:
-            await unit.rows("memfuse_change_session", {"id": session_id, "name": patch.name})
-            return success({"session": await find(unit, "Session", session_id)}, "Session updated successfully")
-    except psycopg.errors.UniqueViolation:
-        raise Problem(409, "name-taken", "the user has another session of this name") from None
+    async with naming(here, who, "the user has another session of this name") as unit:
+        await unit.rows("memfuse_change_session", {"id": session_id, "name": patch.name})
+        return success({"session": await find(unit, "Session", session_id)}, "Session updated successfully")
 
 
 @router.delete("/{session_id}", response_model=Envelope)
