@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -39,8 +40,8 @@ def test_a_memory_is_saved_listed_shown_and_deleted() -> None:
 
     lines = told("list").splitlines()
     assert [line.split()[0] for line in lines] == [second, first]
-    assert lines[0].endswith("Second")
-    assert lines[1].endswith("The [red] key is #home #keys")
+    assert lines[0].endswith("  from a pipe")
+    assert lines[1].endswith("  The [red] key is under the pot. #home #keys")
     assert len(told("list", "--limit", "1").splitlines()) == 1
     assert json.loads(told("list", "--json", "--tag", "home"))["id"] == first
     assert told("show", first).endswith("The [red] key is\nunder the pot.\n")
@@ -50,6 +51,21 @@ def test_a_memory_is_saved_listed_shown_and_deleted() -> None:
     assert told("list", "--trash").startswith(first)
     assert "deleted_at: " in told("show", first)
     told("delete", second, "--permanent")
+    assert told("list") == ""
+
+
+def test_a_long_text_is_listed_with_its_title_before_it(person: Person) -> None:
+    person.save("The spare key " * 20, title="Keys")
+    assert told("list").rstrip().endswith(f"  {('Keys: ' + 'The spare key ' * 20)[:80].rstrip()}")
+
+
+def test_without_an_address_the_installation_s_own_service_is_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: MemoryServer
+) -> None:
+    port = urlsplit(server.url).port
+    (tmp_path / "settings.toml").write_text(f"[memory]\nport = {port}\n", encoding="utf-8")
+    monkeypatch.setenv("STEADYTEXT_HOME", str(tmp_path))
+    monkeypatch.delenv("STEADYTEXT_MEMORY_URL")
     assert told("list") == ""
 
 

@@ -15,6 +15,7 @@ import typer
 
 from pg_steadytext.cli.console import console, error_console, speaks_plainly
 from pg_steadytext.errors import InvalidArgument
+from pg_steadytext.settings import Settings
 
 if TYPE_CHECKING:
     from pg_steadytext.memory.client import Memory, MemoryClient
@@ -22,10 +23,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-Url = Annotated[str | None, typer.Option(envvar="STEADYTEXT_MEMORY_URL", help="Where the service is")]
+Url = Annotated[
+    str | None,
+    typer.Option(envvar="STEADYTEXT_MEMORY_URL", help="Where the service is; without it, this installation's"),
+]
 Key = Annotated[str | None, typer.Option(envvar="STEADYTEXT_MEMORY_KEY", help="The user's API key")]
 Which = Annotated[str, typer.Argument(help="The memory's id")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON, a memory a line.")]
+
+LINE = 80
 
 
 class Form(StrEnum):
@@ -38,7 +44,8 @@ class Form(StrEnum):
 def _client(url: str | None, key: str | None) -> MemoryClient:
     from pg_steadytext.memory.client import MemoryClient
 
-    return MemoryClient(url, key)
+    port = Settings.load().memory_port
+    return MemoryClient(url or (f"http://127.0.0.1:{port}" if port is not None else None), key)
 
 
 def _id(text: str) -> UUID:
@@ -144,9 +151,11 @@ def list_all(
 
 
 def _shortly(memory: Memory) -> str:
-    first = memory.title or memory.body.strip().splitlines()[0]
+    text = " ".join(memory.body.split())
+    # A short text says more than a title, which a model may have made.
+    shown = f"{memory.title}: {text}" if memory.title and len(text) > LINE else text
     tags = "".join(f" #{tag}" for tag in memory.tags)
-    return f"{memory.id}  {memory.created_at:%Y-%m-%d}  {first[:80]}{tags}"
+    return f"{memory.id}  {memory.created_at:%Y-%m-%d}  {shown[:LINE]}{tags}"
 
 
 @app.command()
