@@ -47,6 +47,13 @@ def test_commands_of_the_examples_exist(name: str) -> None:
                 assert re.search(rf"^{target.group(1)}:", makefile, re.MULTILINE), line
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_commands_of_the_prose_exist(name: str) -> None:
+    page = (CHECKOUT / name).read_text(encoding="utf-8")
+    for arguments in re.findall(r"`pg-steadytext ([^`]*)`", page):
+        follow(shlex.split(arguments))
+
+
 def follow(words: list[str]) -> None:
     """Walk down the command's tree along the words; options must be ones the command has."""
     command = get_command(app)
