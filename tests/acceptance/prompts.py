@@ -1,13 +1,17 @@
-"""The prompts of the determinism tests: 64 of them, from three words to a few hundred, always the same."""
+"""The prompts of the determinism tests, from three words to a few hundred, always the same; `make soak` takes 64."""
 
 from __future__ import annotations
 
+import os
 import random
 
 from tests.support.models import WORDS
 
 
-def prompts(count: int = 64) -> list[str]:
+PROMPTS = int(os.environ.get("DETERMINISM_PROMPTS", "24"))
+
+
+def prompts(count: int = PROMPTS) -> list[str]:
     """Make ``count`` different prompts; most are short, every eighth is long enough to need several batches."""
     rng = random.Random(20251125)
     lengths = (3, 5, 8, 12, 20, 30, 45, 160)

@@ -22,7 +22,7 @@ TEXTS = [
     ". begins with the probe",
     "a",
     "Zürich, 東京 🙂",
-    *make_texts(5, (60,)),
+    *make_texts(2, (60,)),
 ]
 PERSON = {
     "type": "object",

@@ -47,6 +47,11 @@ def process_account(account: Account) -> Account | None:
     return account if runs else None
 
 
+def _fair_threads() -> int:
+    """Return this test process's share of the cores: threads that compute together wait for each other, spinning."""
+    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
 @dataclass
 class DaemonProcess:
     """A daemon on a port of its own. ``environment`` is merged over the test's own at the next start."""
@@ -80,6 +85,7 @@ class DaemonProcess:
             "STEADYTEXT_DAEMON_HOST": "127.0.0.1",
             "STEADYTEXT_DAEMON_PORT": str(self.port),
             "STEADYTEXT_METRICS_PORT": str(self.metrics_port),
+            "STEADYTEXT_THREADS": str(_fair_threads()),
             "PYTHONPATH": str(SOURCES),
             **self.environment,
         }
