@@ -7,7 +7,6 @@ import random
 
 from tests.support.models import WORDS
 
-
 PROMPTS = int(os.environ.get("DETERMINISM_PROMPTS", "24"))
 
 
