@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
 
+from pg_steadytext.cli.doctor_runtime import enrichment_queue
+from pg_steadytext.cluster import ports
 from pg_steadytext.errors import DaemonLost, InvalidArgument, ModelFailed
 from pg_steadytext.memory.jobs.brokers.port import Message
 from tests.memory.finding import Finding
-from tests.memory.lanes import FOUND, SHORT, Model, Post
+from tests.memory.lanes import SHORT, Model, Post
 from tests.memory.rabbit_server import RabbitServer
 from tests.memory.server import Person
 from tests.memory.sqs_server import SqsServer
 from tests.memory.test_enrichment import by_models
-from tests.memory.test_enrichment_handler import Allowing
+from tests.memory.test_enrichment_handler import FOUND, Allowing
+from tests.queue.workers import until
+from tests.support.daemon import DaemonProcess
 
 Server = RabbitServer | SqsServer
 
@@ -249,3 +253,85 @@ def test_what_waits_for_a_budget_or_the_daemon_is_not_kept_at_the_broker(post: P
 
     asyncio.run(run())
     assert losses == []
+
+
+def test_a_killed_worker_leaves_its_memory_to_the_next_one(post: Post, daemon: DaemonProcess) -> None:
+    person = post.finding.person()
+    saved = person.save("The dentist is at Bahnhofstrasse 5.")["id"]
+    own = {"STEADYTEXT_MEMORY_ENRICHMENT": "1", "STEADYTEXT_MEMORY_ENRICHMENT_QUEUE": post.queue}
+    worker = post.finding.start_worker("steadytext_worker", **own)
+    until(lambda: post.count("state = 'taken'") == 1, 60, lambda: worker.log)
+    worker.kill()
+    post.finding.superuser.execute("UPDATE memory.enrichment_messages SET due_at = now()")
+    worker = post.finding.start_worker("steadytext_worker", **own)
+    until(lambda: states(person) == ["done"] and post.count() == 0, 90, lambda: worker.log)
+    post.finding.stop_workers()
+    assert len(by_models(person, saved)) == 1
+    asyncio.run(post.until(lambda: empty(post)))
+
+
+def test_a_memory_is_in_one_queue_at_a_time(post: Post) -> None:
+    """Workers with different settings do not both pay for it."""
+    person, database = post.finding.person(), post.finding.superuser
+
+    def value(query: str) -> Any:
+        row = database.execute(query.encode()).fetchone()
+        assert row is not None
+        return row[0]
+
+    person.save("for the extension's queue")
+    assert value("SELECT queued FROM memory.queue_enrichments()") == 1
+    assert value("SELECT count(*) FROM memory.choose_to_send(100, 60)") == 0
+    person.save("for the broker")
+    assert value("SELECT count(*) FROM memory.choose_to_send(100, 60)") == 1
+    assert value("SELECT queued FROM memory.queue_enrichments()") == 0
+    # The broker's is given up, and the queue's is done: each may go the other way.
+    database.execute("UPDATE memory.enrichment_messages SET due_at = now()")
+    database.execute("DELETE FROM steadytext_queue WHERE lane = 'memory_enrich'")
+    assert value("SELECT queued FROM memory.queue_enrichments()") == 2
+    database.execute("DELETE FROM steadytext_queue WHERE lane = 'memory_enrich'")
+
+
+def test_a_changed_text_is_sent_at_once_and_the_message_about_the_old_one_does_nothing(post: Post) -> None:
+    person = post.finding.person()
+    memory = person.save("as it was")["id"]
+    model = Model()
+
+    async def run() -> None:
+        async with post.relay():
+            await post.until(lambda: post.count("state = 'sent'") == 1)
+            person.api.patch(f"/v1/memories/{memory}", json={"body": "as it is"}, headers={"If-Match": "*"})
+            await post.until(lambda: post.count("state = 'sent' AND digest = sha256('as it is')") == 1)
+            async with post.consumer(model):
+                await all_done(post, person)
+                await post.until(lambda: empty(post))
+
+    asyncio.run(run())
+    (asked,) = model.asked.elements()
+    assert "as it is" in asked
+
+
+def test_the_doctor_tells_whether_the_queue_answers_and_of_its_dead_letters(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(queue: str) -> tuple[bool, str]:
+        monkeypatch.setenv("STEADYTEXT_MEMORY_ENRICHMENT_QUEUE", queue)
+        (found,) = enrichment_queue(cast("Any", None))
+        return found.ok, found.detail
+
+    assert told(post.queue) == (True, "answers, 0 messages wait, 0 dead letters")
+
+    async def bury() -> None:
+        broker = post.broker()
+        await broker.open()
+        await broker.publish([b"nonsense"])
+        (delivery,) = await broker.receive(1)
+        await broker.bury(delivery, "it makes no sense")
+        await broker.close()
+
+    asyncio.run(bury())
+    assert told(post.queue) == (False, "answers, 0 messages wait, 1 dead letters")
+    nobody = ports.choose(())
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", f"http://127.0.0.1:{nobody}")
+    is_ok, detail = told(post.queue if post.queue.startswith("sqs:") else f"amqp://guest:secret@127.0.0.1:{nobody}/")
+    assert (is_ok, "STEADYTEXT_MEMORY_ENRICHMENT_QUEUE" in detail, "secret" in detail) == (False, True, False)

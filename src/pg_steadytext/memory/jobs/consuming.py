@@ -1,7 +1,7 @@
 """The worker's lane that takes messages from a broker and has the memories that they name described.
 
 A message is deleted when its outcome stands in PostgreSQL, so a consumer that dies loses nothing; one that comes twice
-finds nothing to do the second time. What is to be tried later waits in PostgreSQL too, and is sent again when it is due.
+finds nothing to do the second time. What is to be tried later waits in PostgreSQL too, and is sent again when due.
 """
 
 from __future__ import annotations
