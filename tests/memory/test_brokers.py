@@ -259,11 +259,11 @@ def test_a_killed_worker_leaves_its_memory_to_the_next_one(post: Post, daemon: D
     person = post.finding.person()
     saved = person.save("The dentist is at Bahnhofstrasse 5.")["id"]
     own = {"STEADYTEXT_MEMORY_ENRICHMENT": "1", "STEADYTEXT_MEMORY_ENRICHMENT_QUEUE": post.queue}
-    worker = post.finding.start_worker("steadytext_worker", **own)
+    worker = post.finding.start_worker(**own)
     until(lambda: post.count("state = 'taken'") == 1, 60, lambda: worker.log)
     worker.kill()
     post.finding.superuser.execute("UPDATE memory.enrichment_messages SET due_at = now()")
-    worker = post.finding.start_worker("steadytext_worker", **own)
+    worker = post.finding.start_worker(**own)
     until(lambda: states(person) == ["done"] and post.count() == 0, 90, lambda: worker.log)
     post.finding.stop_workers()
     assert len(by_models(person, saved)) == 1

@@ -12,6 +12,7 @@ from pg_steadytext.memory.jobs.brokers import choice
 from pg_steadytext.memory.jobs.brokers.port import Message
 from pg_steadytext.memory.settings import MemorySettings
 
+NOBODY = b"00000000-0000-0000-0000-000000000000"
 SETTING = "STEADYTEXT_MEMORY_ENRICHMENT_QUEUE"
 
 
@@ -55,8 +56,7 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(
 @pytest.mark.parametrize(
     "body",
     [b"", b"\xff", b"[]", b"null", b'{"version": 2}', b'{"version": 1, "user": 3}',
-     b'{"version": 1, "user": "00000000-0000-0000-0000-000000000000", '
-     b'"memory": "00000000-0000-0000-0000-000000000000", "digest": "00"}', b"[" * 100_000],
+     b'{"version": 1, "user": "%b", "memory": "%b", "digest": "00"}' % (NOBODY, NOBODY), b"[" * 100_000],
 )  # fmt: skip
 def test_what_is_no_message_says_so(body: bytes) -> None:
     with pytest.raises(ValueError, match="no message about a memory"):

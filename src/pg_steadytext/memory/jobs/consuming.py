@@ -16,7 +16,7 @@ import psycopg
 
 from pg_steadytext.memory.jobs.brokers.port import HOLD_SECONDS, Broker, BrokerError, Delivery, Message
 from pg_steadytext.memory.jobs.enrichment import CONCURRENCY, Describing
-from pg_steadytext.memory.jobs.relay import SQL, reach
+from pg_steadytext.memory.jobs.relay import LONGEST_SILENCE, SQL, reach
 from pg_steadytext.queue.guests import MakeLane, Surroundings
 from pg_steadytext.queue.jobs import Answer, Context, Failure, Outcome, Postponed
 from pg_steadytext.queue.pauses import Pauses, happens
@@ -57,7 +57,7 @@ class ConsumerLane:
         self._runs: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
         self._closed = asyncio.Event()
-        self._pauses = Pauses()
+        self._pauses = Pauses(longest=LONGEST_SILENCE)
 
     def wake(self) -> None:
         """The broker tells of its messages by itself."""

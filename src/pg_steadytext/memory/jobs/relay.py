@@ -25,6 +25,8 @@ MOST = 100
 """Messages of one sending."""
 SENDING_SECONDS = 15.0
 """How long what was chosen is this relay's to send."""
+LONGEST_SILENCE = 5.0
+"""Between two attempts to reach the broker."""
 UNREACHABLE = "the enrichment queue does not answer, asking it again in %.1f s, memories are saved meanwhile: %s"
 
 log = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ class RelayLane(PendingLane):
         self._session = Session(around.connect, "messages", sql=SQL)
         self._broker = broker
         self._lease_seconds = lease_seconds
-        self._pauses = Pauses()
+        self._pauses = Pauses(longest=LONGEST_SILENCE)
         self._not_before = 0.0
 
     async def _look(self) -> tuple[int, float | None]:

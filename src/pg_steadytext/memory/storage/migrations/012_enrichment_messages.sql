@@ -17,3 +17,5 @@ CREATE TABLE memory.enrichment_messages (
 );
 CREATE INDEX enrichment_messages_by_time ON memory.enrichment_messages (due_at);
 ALTER TABLE memory.enrichment_messages ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON memory.enrichment_messages TO memory_app USING (user_id = memory.me());
+GRANT SELECT ON memory.enrichment_messages TO memory_app;
