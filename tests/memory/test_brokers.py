@@ -110,7 +110,9 @@ def test_what_a_stopped_consumer_had_is_another_ones(post: Post) -> None:
     asyncio.run(run())
 
 
-def test_a_model_that_takes_longer_than_a_delivery_is_held_is_asked_once(post: Post) -> None:
+def test_a_model_that_takes_longer_than_a_delivery_is_held_is_asked_once(
+    post: Post, caplog: pytest.LogCaptureFixture
+) -> None:
     person = post.finding.person()
     person.save("slow")
 
@@ -126,6 +128,7 @@ def test_a_model_that_takes_longer_than_a_delivery_is_held_is_asked_once(post: P
 
     asyncio.run(run())
     assert sum(model.asked.values()) == 1
+    assert "may be delivered again" not in caplog.text
 
 
 def test_while_the_broker_is_away_saves_go_on_and_then_all_is_done(post: Post, server: Server) -> None:
@@ -262,9 +265,19 @@ def test_a_killed_worker_leaves_its_memory_to_the_next_one(post: Post, daemon: D
     worker = post.finding.start_worker(**own)
     until(lambda: post.count("state = 'taken'") == 1, 60, lambda: worker.log)
     worker.kill()
-    post.finding.superuser.execute("UPDATE memory.enrichment_messages SET due_at = now()")
+    row = post.finding.superuser.execute("SELECT token FROM memory.enrichment_messages").fetchone()
+    assert row is not None
+    (lost,) = row
     worker = post.finding.start_worker(**own)
-    until(lambda: states(person) == ["done"] and post.count() == 0, 90, lambda: worker.log)
+
+    def is_done() -> bool:
+        # A killed consumer's long poll may swallow a message yet; then too it is the lease that brings it back.
+        post.finding.superuser.execute(
+            "UPDATE memory.enrichment_messages SET due_at = now() WHERE token = %s OR state = 'sent'", (lost,)
+        )
+        return states(person) == ["done"] and post.count() == 0
+
+    until(is_done, 90, lambda: worker.log)
     post.finding.stop_workers()
     assert len(by_models(person, saved)) == 1
     asyncio.run(post.until(lambda: empty(post)))
