@@ -71,10 +71,19 @@ class Post:
 
     @asynccontextmanager
     async def relay(self, lease: float = 600.0) -> AsyncIterator[None]:
-        """Send what is pending."""
+        """Send what is pending; a worker's listener, which would wake the lane when something is saved, is not here."""
         broker = self.broker()
-        async with self._running(RelayLane(self._around(Model()), broker, lease), broker):
+        lane = RelayLane(self._around(Model()), broker, lease)
+
+        async def listen() -> None:
+            while True:
+                lane.wake()
+                await asyncio.sleep(0.1)
+
+        listening = asyncio.create_task(listen())
+        async with self._running(lane, broker):
             yield
+        listening.cancel()
 
     @asynccontextmanager
     async def consumer(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import psycopg
 
@@ -68,18 +68,26 @@ class RelayLane(PendingLane):
         if not chosen:
             return 0
         messages = [Message(*row) for row in chosen]
-        refused = await self._broker.publish([message.spelled() for message in messages])
+        try:
+            refused = await self._broker.publish([message.spelled() for message in messages])
+        except BrokerError as error:
+            refused = [str(error)] * len(messages)
         kept = [message for message, why in zip(messages, refused, strict=True) if why is None]
-        noted = {
-            "users": [message.user for message in kept],
-            "ids": [message.memory for message in kept],
-            "digests": [message.digest for message in kept],
-            "seconds": self._lease_seconds,
-        }
-        await self._session.run("note_sent", noted)
+        await self._note(kept, self._lease_seconds)
         if errors := [why for why in refused if why is not None]:
+            # Whether the broker has them nobody knows: they are due at once.
+            await self._note([message for message, why in zip(messages, refused, strict=True) if why is not None], 0.0)
             raise BrokerError(f"{len(errors)} of {len(messages)} messages were not confirmed: {errors[0]}")
         return len(kept)
+
+    async def _note(self, messages: Sequence[Message], seconds: float) -> None:
+        noted = {
+            "users": [message.user for message in messages],
+            "ids": [message.memory for message in messages],
+            "digests": [message.digest for message in messages],
+            "seconds": seconds,
+        }
+        await self._session.run("note_sent", noted)
 
 
 def make_lane(broker: Broker, lease_seconds: float) -> MakeLane:

@@ -58,7 +58,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     END::double precision
 $$;
 
--- The broker has confirmed these: each is given p_seconds until it is taken for lost. One that is at work already stays so.
+-- These went to the broker: each is given p_seconds until it is taken for lost. One that is at work already stays so.
 CREATE OR REPLACE FUNCTION memory.note_sent(p_users uuid[], p_ids uuid[], p_digests bytea[], p_seconds double precision)
 RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     UPDATE memory.enrichment_messages g
