@@ -86,6 +86,31 @@ def test_each_memory_is_described_once_though_every_message_comes_twice_to_two_c
     assert [len(by_models(person, memory)) for person, memory in saved] == [1] * 12
 
 
+def test_a_second_delivery_while_the_first_is_at_work_asks_no_model(post: Post) -> None:
+    person = post.finding.person()
+    person.save("delivered twice")
+    may_end = asyncio.Event()
+
+    async def answer(_: str) -> Any:
+        await may_end.wait()
+        return FOUND
+
+    model = Model(answer)
+
+    async def run() -> None:
+        async with post.relay():
+            await post.until(lambda: post.count("state = 'sent'") == 1)
+        await send_again(post)
+        async with post.consumer(model), post.consumer(model):
+            await post.until(lambda: bool(model.asked))
+            await post.until(lambda: empty(post))
+            may_end.set()
+            await all_done(post, person)
+
+    asyncio.run(run())
+    assert sum(model.asked.values()) == 1
+
+
 async def empty(post: Post) -> bool:
     return await post.depth() == (0, 0)
 
