@@ -15,7 +15,7 @@ import psycopg
 
 from pg_steadytext.memory.domain.spending import Guard
 from pg_steadytext.memory.jobs.brokers.choice import make_broker
-from pg_steadytext.memory.jobs.brokers.port import Broker
+from pg_steadytext.memory.jobs.brokers.port import Broker, Message
 from pg_steadytext.memory.jobs.consuming import ConsumerLane, Patience
 from pg_steadytext.memory.jobs.enrichment import CONCURRENCY, Describing
 from pg_steadytext.memory.jobs.relay import RelayLane
@@ -150,3 +150,16 @@ class Post:
         found = await broker.depth()
         await broker.close()
         return found.waiting, found.dead
+
+    async def is_empty(self) -> bool:
+        """Whether neither a message waits nor a dead letter."""
+        return await self.depth() == (0, 0)
+
+    async def send_again(self) -> None:
+        """Have the broker deliver what it was sent a second time."""
+        query = "SELECT user_id, memory_id, digest FROM memory.enrichment_messages"
+        rows = self.finding.superuser.execute(query.encode()).fetchall()
+        broker = self.broker()
+        await broker.open()
+        assert set(await broker.publish([Message(*row).spelled() for row in rows])) == {None}
+        await broker.close()

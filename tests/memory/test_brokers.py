@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import uuid4
 
+import aio_pika
 import pytest
+from boto3.session import Session
 
 from pg_steadytext.cli.doctor_runtime import enrichment_queue
 from pg_steadytext.cluster import ports
 from pg_steadytext.errors import DaemonLost, InvalidArgument, ModelFailed
-from pg_steadytext.memory.jobs.brokers.port import Message
 from tests.memory.finding import Finding
 from tests.memory.lanes import SHORT, Model, Post
 from tests.memory.rabbit_server import RabbitServer
@@ -59,15 +60,6 @@ async def all_done(post: Post, *people: Person) -> None:
     await post.until(lambda: post.count() == 0)
 
 
-async def send_again(post: Post) -> None:
-    """Have the broker deliver what it holds a second time."""
-    rows = post.finding.superuser.execute("SELECT user_id, memory_id, digest FROM memory.enrichment_messages")
-    broker = post.broker()
-    await broker.open()
-    assert set(await broker.publish([Message(*row).spelled() for row in rows.fetchall()])) == {None}
-    await broker.close()
-
-
 def test_each_memory_is_described_once_though_every_message_comes_twice_to_two_consumers(post: Post) -> None:
     one, other = post.finding.person(), post.finding.person()
     saved = [(person, person.save(f"note {number}")["id"]) for person in (one, other) for number in range(6)]
@@ -76,10 +68,10 @@ def test_each_memory_is_described_once_though_every_message_comes_twice_to_two_c
     async def run() -> None:
         async with post.relay():
             await post.until(lambda: post.count("state = 'sent'") == 12)
-        await send_again(post)
+        await post.send_again()
         async with post.consumer(model), post.consumer(model):
             await all_done(post, one, other)
-            await post.until(lambda: empty(post))
+            await post.until(post.is_empty)
 
     asyncio.run(run())
     assert sum(model.asked.values()) == 12
@@ -100,19 +92,15 @@ def test_a_second_delivery_while_the_first_is_at_work_asks_no_model(post: Post) 
     async def run() -> None:
         async with post.relay():
             await post.until(lambda: post.count("state = 'sent'") == 1)
-        await send_again(post)
+        await post.send_again()
         async with post.consumer(model), post.consumer(model):
             await post.until(lambda: bool(model.asked))
-            await post.until(lambda: empty(post))
+            await post.until(post.is_empty)
             may_end.set()
             await all_done(post, person)
 
     asyncio.run(run())
     assert sum(model.asked.values()) == 1
-
-
-async def empty(post: Post) -> bool:
-    return await post.depth() == (0, 0)
 
 
 def test_what_a_stopped_consumer_had_is_another_ones(post: Post) -> None:
@@ -270,7 +258,7 @@ def test_what_waits_for_a_budget_or_the_daemon_is_not_kept_at_the_broker(post: P
     async def run() -> None:
         async with post.relay(), post.consumer(Model(answer), guard):
             await post.until(lambda: states(person) == ["paused"] and post.count() == 0)
-            await post.until(lambda: empty(post))
+            await post.until(post.is_empty)
             guard.retry_at = None
             post.finding.superuser.execute(
                 "UPDATE memory.memories SET enrichment_retry_at = now() WHERE enrichment_status = 'paused'"
@@ -305,7 +293,7 @@ def test_a_killed_worker_leaves_its_memory_to_the_next_one(post: Post, daemon: D
     until(is_done, 90, lambda: worker.log)
     post.finding.stop_workers()
     assert len(by_models(person, saved)) == 1
-    asyncio.run(post.until(lambda: empty(post)))
+    asyncio.run(post.until(post.is_empty))
 
 
 def test_a_memory_is_in_one_queue_at_a_time(post: Post) -> None:
@@ -342,11 +330,36 @@ def test_a_changed_text_is_sent_at_once_and_the_message_about_the_old_one_does_n
             await post.until(lambda: post.count("state = 'sent' AND digest = sha256('as it is')") == 1)
             async with post.consumer(model):
                 await all_done(post, person)
-                await post.until(lambda: empty(post))
+                await post.until(post.is_empty)
 
     asyncio.run(run())
     (asked,) = model.asked.elements()
     assert "as it is" in asked
+
+
+def test_queues_that_their_operators_made_are_taken_as_they_are(post: Post, server: Server) -> None:
+    person = post.finding.person()
+    person.save("through a queue of theirs")
+    model = Model()
+
+    async def make() -> str:
+        if isinstance(server, SqsServer):
+            client = Session().client("sqs")
+            made = {"QueueName": "theirs", "Attributes": {"VisibilityTimeout": "7"}}
+            client.create_queue(**made | {"QueueName": "theirs-dead"})
+            return f"sqs:{client.create_queue(**made)['QueueUrl']}"
+        async with await aio_pika.connect(server.url) as connection, connection.channel() as channel:
+            for name in ("theirs", "theirs-dead"):
+                await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "quorum"})
+        return f"{server.url}?queue=theirs"
+
+    async def run() -> None:
+        post.queue = await make()
+        async with post.relay(), post.consumer(model):
+            await all_done(post, person)
+            await post.until(post.is_empty)
+
+    asyncio.run(run())
 
 
 def test_the_doctor_tells_whether_the_queue_answers_and_of_its_dead_letters(
