@@ -14,7 +14,16 @@ from bootstrap.system import output, root_prefix, run
 OLDEST_MAJOR = 14
 TOOLS = ("gcc", "make", "python3-jinja2", "python3-venv", "python3-zmq")
 NO_MAIN_CLUSTER = Path("/etc/postgresql-common/createcluster.d/zz-pg-steadytext.conf")
-POOLER_AT_BOOT = Path("/etc/systemd/system/multi-user.target.wants/pgbouncer.service")
+AT_BOOT = [
+    Path("/etc/systemd/system") / wanted
+    for wanted in (
+        "multi-user.target.wants/pgbouncer.service",
+        "multi-user.target.wants/rabbitmq-server.service",
+        "multi-user.target.wants/epmd.service",
+        "sockets.target.wants/epmd.socket",
+    )
+]
+"""What a package puts here is started whenever the system is."""
 MAY_START = Path("/usr/sbin/policy-rc.d")
 """Asked by every package whether its service may be started; 101 says no."""
 NETWORK = "Check the network and apt's sources (apt-get update shows what is wrong), then run make again."
@@ -70,6 +79,7 @@ def test_packages(major: int) -> list[str]:
         f"postgresql-{major}-plpgsql-check",
         "libtap-parser-sourcehandler-pgtap-perl",
         "pgbouncer",
+        "rabbitmq-server",
         "redis-tools",  # the server is in it, under another name, and nothing starts by itself
     ]
 
@@ -145,8 +155,8 @@ def _no_main_cluster() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_service() -> Iterator[None]:
-    """Have no package start a service, nor PgBouncer's be started at the next boot; what was so before stays so."""
-    forbidden, at_boot = MAY_START.exists(), POOLER_AT_BOOT.is_symlink()
+    """Have no package start a service, now or at the next boot; what was so before stays so."""
+    forbidden, fresh = MAY_START.exists(), [link for link in AT_BOOT if not link.is_symlink()]
     if not forbidden:
         script = f'printf "#!/bin/sh\\nexit 101\\n" > {MAY_START} && chmod 755 {MAY_START}'
         run(["sh", "-c", script], as_root=True, remedy="Is /usr/sbin writable?")
@@ -155,5 +165,4 @@ def _no_service() -> Iterator[None]:
     finally:
         if not forbidden:
             run(["rm", "-f", MAY_START], as_root=True, remedy=f"Remove {MAY_START} by hand.")
-        if not at_boot:
-            run(["rm", "-f", POOLER_AT_BOOT], as_root=True, remedy="Disable the service pgbouncer by hand.")
+        run(["rm", "-f", *fresh], as_root=True, remedy=f"Remove {', '.join(map(str, fresh))} by hand.")

@@ -44,6 +44,10 @@ def fill(person: Person, superuser: psycopg.Connection) -> None:
         (person.id, *[UUID(entry) for entry in (one, two, one, two)]),
     )
     superuser.execute("INSERT INTO memory.to_compare VALUES (%s, %s, sha256('a'))", (person.id, one))
+    superuser.execute(
+        "INSERT INTO memory.enrichment_messages VALUES (%s, %s, sha256('one'), 'sent', NULL, 0, now())",
+        (person.id, one),
+    )
     superuser.execute("INSERT INTO memory.memfuse_users VALUES (%s, gen_random_uuid(), 'bob')", (person.id,))
     superuser.execute("INSERT INTO memory.flag_users VALUES (%s, 'near_duplicates', true)", (person.id,))
     superuser.execute(

@@ -17,7 +17,7 @@ from pg_steadytext.daemon.aio import AsyncDaemonClient
 from pg_steadytext.errors import DaemonUnavailable, InvalidArgument
 from pg_steadytext.memory.domain import enrichment
 from pg_steadytext.memory.domain.spending import T, Tokens, UnaffordableError
-from pg_steadytext.memory.jobs.enrichment import MemoryEnrichment
+from pg_steadytext.memory.jobs.enrichment import Describing, MemoryEnrichment
 from pg_steadytext.queue.jobs import Answer, Context, Failure, Job, Postponed
 from tests.memory.finding import Finding
 from tests.memory.server import Person
@@ -78,14 +78,15 @@ def handle(finding: Finding) -> Handle:
         async def announce(channel: str, payload: str) -> None: ...
 
         async def work() -> Any:
-            handler = MemoryEnrichment(connect, guard or Allowing())
+            describing = Describing(connect, guard or Allowing())
+            handler = MemoryEnrichment(describing)
             params = json.dumps({"user": str(person.id), "memory": memory})
             job = Job(1, memory, handler.lane, 1, 5, datetime.now(UTC), None, None, params, False)
             daemon = cast("AsyncDaemonClient", SimpleNamespace(generate=generate))
             try:
                 (outcome,) = await handler.run([job], Context(daemon, announce))
             finally:
-                await handler._session.close()
+                await describing.session.close()
             return outcome.text if isinstance(outcome, Answer) else outcome
 
         return asyncio.run(work())

@@ -312,6 +312,7 @@ def test_the_services_role_sees_nothing_before_somebody_has_entered(
             "calendar_feeds",
             "duplicate_pairs",
             "to_compare",
+            "enrichment_messages",
             "flag_users",
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):

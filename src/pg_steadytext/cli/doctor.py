@@ -25,6 +25,7 @@ def doctor() -> None:
         "supervisor": partial(doctor_runtime.supervisor, here),
         "daemon": partial(doctor_runtime.daemon, here),
         "memory service": partial(doctor_runtime.memory, here),
+        "enrichment queue": partial(doctor_runtime.enrichment_queue, here),
     }
     findings = list(carry_out(checks))
     for finding in findings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -120,6 +121,36 @@ def memory(here: Installation) -> Iterator[Finding]:
         "memory service",
         f"version {version} answers at {here.memory_url}" + (f", but this is version {__version__}" if other else ""),
         "make down, then make up, starts the service of this version." if other else None,
+    )
+
+
+def enrichment_queue(_here: Installation) -> Iterator[Finding]:
+    """Does the message broker answer that this environment's setting names, and has it dead letters?"""
+    from pg_steadytext.memory.jobs.brokers.choice import make_broker
+    from pg_steadytext.memory.jobs.brokers.port import BrokerError, Depth
+    from pg_steadytext.memory.settings import MemorySettings
+
+    broker = make_broker(MemorySettings.load().enrichment_queue, prefetch=1)
+    if broker is None:
+        return
+
+    async def depth() -> Depth:
+        try:
+            await broker.open()
+            return await broker.depth()
+        finally:
+            await broker.close()
+
+    try:
+        found = asyncio.run(depth())
+    except BrokerError as error:
+        remedy = "Memories are saved meanwhile, and described when it answers; see docs/memory_queues.md."
+        yield Finding("enrichment queue", str(error), remedy)
+        return
+    yield Finding(
+        "enrichment queue",
+        f"answers, {found.waiting} messages wait, {found.dead} dead letters",
+        "Each says why; docs/memory_queues.md says how to read and to empty them." if found.dead else None,
     )
 
 

@@ -85,14 +85,17 @@ async def _memory_lanes(connect: Connect) -> AsyncIterator[tuple[dict[str, MakeL
         yield {}, []
         return
     from pg_steadytext.memory.flags import NEAR_DUPLICATES, make_flags
-    from pg_steadytext.memory.jobs import comparing, pending
+    from pg_steadytext.memory.jobs import comparing, consuming, pending, relay
+    from pg_steadytext.memory.jobs.brokers.choice import make_broker
     from pg_steadytext.memory.jobs.embedding import MemoryEmbedding
-    from pg_steadytext.memory.jobs.enrichment import MemoryEnrichment
+    from pg_steadytext.memory.jobs.enrichment import CONCURRENCY, Describing, MemoryEnrichment
     from pg_steadytext.memory.settings import MemorySettings
     from pg_steadytext.memory.spending import make_guard
     from pg_steadytext.memory.storage.database import Database
 
     settings = MemorySettings.load()
+    # Two connections: a broker that slows its publishers down shall not slow down what empties it.
+    sending, receiving = (make_broker(settings.enrichment_queue, CONCURRENCY) for _ in range(2))
     database = Database(settings.public, GUARD_CONNECTIONS, settings.wait_seconds, ready=0)
     guard = make_guard(settings, database)
     flags = make_flags(settings, database)
@@ -106,15 +109,21 @@ async def _memory_lanes(connect: Connect) -> AsyncIterator[tuple[dict[str, MakeL
         MemoryEmbedding(connect, guard, written),
         comparing.Comparing(database, is_on, written),
     ]
+    guests: dict[str, MakeLane] = {
+        pending.LANE: partial(pending.PendingLane, enriches=settings.enrichment and sending is None),
+        comparing.GUEST: comparing.make_lane(database, is_on, written),
+    }
     if settings.enrichment:
-        handlers.append(MemoryEnrichment(connect, guard))
-    lane = partial(pending.PendingLane, enriches=settings.enrichment)
+        describing = Describing(connect, guard)
+        handlers.append(MemoryEnrichment(describing))  # with a broker too, for what is queued since before
+        if sending is not None and receiving is not None:
+            guests[relay.GUEST] = relay.make_lane(sending, settings.enrichment_lease_seconds)
+            guests[consuming.GUEST] = consuming.make_lane(receiving, describing)
     try:
-        guests: dict[str, MakeLane] = {
-            pending.LANE: lane,
-            comparing.GUEST: comparing.make_lane(database, is_on, written),
-        }
         yield guests, handlers
     finally:
+        for broker in (sending, receiving):
+            if broker is not None:
+                await broker.close()
         await guard.breakers.close()
         await database.close()

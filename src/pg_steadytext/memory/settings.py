@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
@@ -14,6 +15,8 @@ from pg_steadytext.settings import DEFAULT_MEMORY_PORT, Settings
 
 DEFAULT_HOST = "127.0.0.1"
 PREFIX = "STEADYTEXT_MEMORY_"
+OWN_QUEUE = "postgresql"
+QUEUES = re.compile(r"sqs:([A-Za-z0-9_-]{1,75}|https?://[^/\s]+/\S+(?<!\.fifo))|amqps?://[^/\s]+(/\S*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,8 @@ class MemorySettings:
     `public` are the installation's settings, `workers` the processes that share the port, `connections` what each of
     them opens to PostgreSQL, and `wait_seconds` how long a request waits for one of those. `call_seconds` is how long a
     model may work on one call, `search_deadline_ms` how long a search waits for it before it goes by words alone.
-    With `enrichment` the worker has the model describe what is saved.
+    With `enrichment` the worker has the model describe what is saved; `enrichment_queue` is what brings it there, and a
+    message that a broker keeps is taken for lost after `enrichment_lease_seconds`.
     Alerts go to the log, and to the Slack webhook and by e-mail where those are set. A user may hold
     `streams_per_user` live streams in each process; a silent one sends a sign of life every `heartbeat_seconds`.
     `flag_provider` names what makes another provider of feature flags, as ``module:function``.
@@ -51,6 +55,8 @@ class MemorySettings:
     streams_per_user: int = 10
     flag_provider: str | None = None
     enrichment: bool = True
+    enrichment_queue: str = field(default=OWN_QUEUE, repr=False)
+    enrichment_lease_seconds: int = 900
 
     @classmethod
     def load(cls, env: Mapping[str, str] | None = None, *, host: str | None = None, port: int | None = None,
@@ -86,6 +92,8 @@ class MemorySettings:
             streams_per_user=_whole(env, "STREAMS_PER_USER", 10, most=1000),
             flag_provider=env.get(PREFIX + "FLAG_PROVIDER") or None,
             enrichment=_flag(env, "ENRICHMENT", default=True),
+            enrichment_queue=_queue(env),
+            enrichment_lease_seconds=_whole(env, "ENRICHMENT_LEASE_SECONDS", 900, most=7 * 86400),
         )
 
 
@@ -124,6 +132,17 @@ def _url(env: Mapping[str, str], name: str, *schemes: str) -> str | None:
         # What was given may hold a password, and stays out of the message.
         raise InvalidArgument(
             f"{PREFIX}{name} must be a URL that begins with {' or '.join(s + '://' for s in schemes)}"
+        )
+    return given
+
+
+def _queue(env: Mapping[str, str]) -> str:
+    given = env.get(PREFIX + "ENRICHMENT_QUEUE") or OWN_QUEUE
+    if given != OWN_QUEUE and not QUEUES.fullmatch(given):
+        # What was given may hold a password, and stays out of the message.
+        raise InvalidArgument(
+            f"{PREFIX}ENRICHMENT_QUEUE must be {OWN_QUEUE}, sqs:NAME, sqs:https://… or amqp://…",
+            hint="A name at SQS has at most 75 letters, digits, hyphens and underscores, and is of a standard queue.",
         )
     return given
 

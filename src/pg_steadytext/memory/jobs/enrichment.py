@@ -42,31 +42,34 @@ class Text:
     digest: bytes
 
 
-class MemoryEnrichment:
-    """One generation a memory. See ``queue.jobs.Handler``."""
-
-    lane = "memory_enrich"
-    batch = 1
-    concurrency = CONCURRENCY
+class Describing:
+    """Has a memory described, whoever brings its ids: the extension's queue or a broker."""
 
     def __init__(self, connect: Connect, guard: Guard) -> None:
-        self._session = Session(connect, "enrichment", sql=SQL)
+        self.session = Session(connect, "enrichment", sql=SQL)
         self._guard = guard
 
-    async def run(self, jobs: Sequence[Job], context: Context) -> Sequence[Outcome]:
-        """Describe a memory; one that was changed meanwhile is pending again, and comes back by itself."""
-        (job,) = jobs
+    async def describe(self, user: UUID, memory: UUID, context: Context, digest: bytes | None = None) -> Outcome:
+        """Describe a memory, if it still says what the digest was made of; the answer's text says what was done.
+
+        One that was changed meanwhile is pending again, and comes back by itself.
+        """
         began = time.monotonic()
-        user, memory = UUID(job.params["user"]), UUID(job.params["memory"])
         try:
-            rows = await self._session.run("read_to_enrich", {"user": user, "id": memory})
-            outcome = await self._enrich(Text(user, memory, *rows[0]), context) if rows else "nothing to do"
+            rows = await self.session.run("read_to_enrich", {"user": user, "id": memory})
+            if not rows or digest not in (None, rows[0][1]):
+                return Answer(text="nothing to do")
+            outcome = await self._enrich(Text(user, memory, *rows[0]), context)
         except psycopg.Error as error:
             code = error.sqlstate or "XX000"
-            outcome = Failure(code, error.diag.message_primary or str(error), not is_permanent(code))
+            return Failure(code, error.diag.message_primary or str(error), not is_permanent(code))
         if isinstance(outcome, str):
-            return [Answer(text=outcome, took_ms=round(1000 * (time.monotonic() - began)))]
-        return [outcome]
+            return Answer(text=outcome, took_ms=round(1000 * (time.monotonic() - began)))
+        return outcome
+
+    async def give_up(self, user: UUID, memory: UUID, digest: bytes, error: str) -> None:
+        """Note that no further attempt is made."""
+        await self._note(Text(user, memory, "", digest), "failed", error, None)
 
     async def _enrich(self, text: Text, context: Context) -> Outcome | str:
         try:
@@ -87,12 +90,12 @@ class MemoryEnrichment:
                 await self._note(text, "failed", outcome.message, None)
             return outcome
         params = {**_which(text), "model": enrichment.MODEL, "found": found.spelled()}
-        ((is_written,),) = await self._session.run("write_enrichment", params)
+        ((is_written,),) = await self.session.run("write_enrichment", params)
         return "done" if is_written else "nothing to do"
 
     async def _ask(self, text: Text, context: Context) -> Description:
         asked = enrichment.question(text.body)
-        schema = enrichment.schema([name for (name,) in await self._session.run("categories")])
+        schema = enrichment.schema([name for (name,) in await self.session.run("categories")])
 
         async def ask() -> tuple[Description, Tokens]:
             try:
@@ -114,8 +117,24 @@ class MemoryEnrichment:
 
     async def _note(self, text: Text, status: str, error: str, retry_at: datetime | None) -> None:
         params = {**_which(text), "status": status, "error": error, "retry_at": retry_at}
-        await self._session.run("note_enrichment", params)
+        await self.session.run("note_enrichment", params)
 
 
 def _which(text: Text) -> dict[str, UUID | bytes]:
     return {"user": text.user_id, "id": text.id, "digest": text.digest}
+
+
+class MemoryEnrichment:
+    """One generation a memory. See ``queue.jobs.Handler``."""
+
+    lane = "memory_enrich"
+    batch = 1
+    concurrency = CONCURRENCY
+
+    def __init__(self, describing: Describing) -> None:
+        self._describing = describing
+
+    async def run(self, jobs: Sequence[Job], context: Context) -> Sequence[Outcome]:
+        """Describe a memory."""
+        (job,) = jobs
+        return [await self._describing.describe(UUID(job.params["user"]), UUID(job.params["memory"]), context)]

@@ -32,16 +32,25 @@ BEGIN ATOMIC
         ORDER BY m.id DESC LIMIT p_each) f;
 END;
 
--- Queue what is pending and not queued. Returns the seconds until the next look, or null where nothing is left to do.
+-- Where a memory is queued, here or at a broker, is decided by one at a time.
+CREATE OR REPLACE FUNCTION memory.lock_enrichment_queue() RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    SELECT pg_advisory_xact_lock(hashtextextended('memory.enrichment_queue', 0))
+$$;
+
+-- Queue what is pending and neither queued nor on its way through a broker. Returns the seconds until the next look, or null where nothing is left to do.
 CREATE OR REPLACE FUNCTION memory.queue_enrichments(OUT queued bigint, OUT pause double precision)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_schema text := (SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
                       WHERE e.extname = 'pg_steadytext');
 BEGIN
+    PERFORM memory.lock_enrichment_queue();
     EXECUTE format($f$
         WITH wanted AS (
             SELECT t.user_id, t.id, 'memory_enrich ' || t.id AS dedupe FROM memory.to_enrich(4) t
+            WHERE NOT EXISTS (SELECT FROM memory.enrichment_messages g WHERE g.user_id = t.user_id
+                              AND g.memory_id = t.id AND g.due_at > clock_timestamp())
         )
         INSERT INTO %1$s.steadytext_queue (request_type, lane, owner, params, priority, max_retries, dedupe_key)
         SELECT 'memory_enrich', 'memory_enrich', 'pg_steadytext memory',
@@ -156,7 +165,7 @@ $$;
 
 REVOKE ALL ON FUNCTION
     memory.own_title(memory.memories), memory.forget_facts(memory.memories), memory.is_to_enrich(memory.memories),
-    memory.to_enrich(integer), memory.queue_enrichments(), memory.read_to_enrich(uuid, uuid),
+    memory.to_enrich(integer), memory.lock_enrichment_queue(), memory.queue_enrichments(), memory.read_to_enrich(uuid, uuid),
     memory.write_enrichment(uuid, uuid, bytea, text, jsonb),
     memory.note_enrichment(uuid, uuid, bytea, text, text, timestamptz), memory.ask_enrichment(uuid),
     memory.fact_json(memory.facts)
