@@ -91,7 +91,9 @@ class AutoembedLane:
     async def _claim(self) -> float | None:
         """Claim and start a batch; where there is none, the seconds until the next look, infinity for none."""
         try:
-            rows = await self._reads.run_once("claim", {"worker": self._around.ledger.worker, "wanted": WANTED})
+            ledger = self._around.ledger
+            given = {"worker": ledger.worker, "wanted": WANTED, "lease": ledger.first_lease}
+            rows = await self._reads.run_once("claim", given)
         except psycopg.errors.NoDataFound as error:
             self._around.ledger.lease_was_taken()
             raise LeaseTaken from error
