@@ -129,7 +129,7 @@ def reembed(
             if throttle is not None:
                 session.connection.execute(SQL["pace"], {**chosen, "rate": throttle})
             begun = session.connection.execute(SQL["reembed"], {**chosen, "model": model}).fetchone()
-        _say_or_watch(session, chosen, watch, begun and begun["id"])
+        _say_or_watch(session, chosen, watch, begun["id"] if begun else None)
 
 
 def _say_or_watch(session: QueueSession, chosen: dict[str, str | None], watch: bool, anew: int | None) -> None:
