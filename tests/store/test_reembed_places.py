@@ -13,11 +13,12 @@ from tests.support.databases import Roles, Sessions
 
 PARTED = (
     'CREATE SCHEMA "My Docs"',
-    """CREATE TABLE "My Docs"."Pages ""1\""" ("Book" uuid, "No." int, "the Body" text, PRIMARY KEY ("No.", "Book")) PARTITION BY LIST ("No.")""",
+    """CREATE TABLE "My Docs"."Pages ""1\""" ("Book" uuid, "No." int, "the Body" text, PRIMARY KEY ("No.", "Book"))
+       PARTITION BY LIST ("No.")""",
     'CREATE TABLE "My Docs"."first half" PARTITION OF "My Docs"."Pages ""1""" FOR VALUES IN (1)',
     'CREATE TABLE "My Docs".rest PARTITION OF "My Docs"."Pages ""1""" DEFAULT',
 )
-WHOLE = (PARTED[0], PARTED[1].partition(" PARTITION BY")[0])
+WHOLE = (PARTED[0], PARTED[1].partition("PARTITION BY")[0])
 TABLE = '"My Docs"."Pages ""1"""'
 FILL = (
     f"INSERT INTO {TABLE} SELECT gen_random_uuid(), n % 3, 'It is page ' || n || '. It tells of ships.'"
