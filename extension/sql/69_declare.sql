@@ -31,6 +31,9 @@ BEGIN
         END IF;
         PERFORM @extschema@._steadytext_builder_gives_way(relation);
         SELECT d.* INTO found FROM @extschema@.steadytext_autoembeddings d WHERE d.id = found.id FOR NO KEY UPDATE;
+        IF found.id IS NULL THEN  -- while its lock was waited for, another model's came in its place, or it was dropped
+            RETURN @extschema@._steadytext_autoembed_find(relation, destination, to_change);
+        END IF;
     END IF;
     RETURN found;
 END

@@ -29,11 +29,30 @@ BEGIN
 END
 $$;
 
--- Queue the next rows of a table that was there before its declaration. One worker at a time does it for a table.
+-- Queue keys of the backfill, in pieces that one claim takes whole. With a pace none is of more than a second's rows, and
+-- each is due when all its rows may be done.
+CREATE FUNCTION @extschema@._steadytext_backfill_queue(
+    d @extschema@.steadytext_autoembeddings, keys text[], noted_at timestamptz
+) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+BEGIN
+    INSERT INTO @extschema@._steadytext_autoembed_work (autoembed_id, priority, keys, due_at, noted_at)
+    SELECT d.id, 1, array_agg(k.key ORDER BY k.place),
+           clock_timestamp() + make_interval(secs => coalesce(max(k.place) / d.backfill_rate::double precision, 0)), noted_at
+    FROM unnest(keys) WITH ORDINALITY k (key, place)
+    GROUP BY (k.place - 1) / least(64, d.backfill_rate) ORDER BY min(k.place);
+END
+$$;
+
+-- Queue the next rows of a table that was there before its declaration. One worker at a time does it for a table. Rows that
+-- are tried again, with growing pauses, hold up no others. With a pace few rows are queued ahead: their time goes on
+-- running while nobody works, and what is overdue is done at once.
 CREATE FUNCTION @extschema@._steadytext_autoembed_backfill(wanted integer, rows_at_once integer DEFAULT 2048) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     d @extschema@.steadytext_autoembeddings;
+    at_once integer;
     keys text[];
     total bigint;
     queued bigint := 0;
@@ -41,25 +60,24 @@ BEGIN
     FOR d IN SELECT e.* FROM @extschema@.steadytext_autoembeddings e
              WHERE NOT e.backfill_done AND e.state = 'active' AND (e.id = wanted OR wanted IS NULL AND e.mode = 'auto'
                AND NOT EXISTS (SELECT FROM @extschema@._steadytext_autoembed_work w
-                               WHERE w.autoembed_id = e.id AND w.priority = 1 AND w.worker_id IS NULL AND NOT w.failed))
+                               WHERE w.autoembed_id = e.id AND w.priority = 1 AND w.worker_id IS NULL AND NOT w.failed
+                                 AND w.attempt = 0 AND w.retry_count = 0))
              ORDER BY e.id FOR NO KEY UPDATE SKIP LOCKED LOOP
         BEGIN
+            at_once := least(rows_at_once, 10 * d.backfill_rate::bigint);
             total := d.backfill_total;
             IF total IS NULL THEN
                 SELECT r.key::bigint INTO total
                 FROM @extschema@._steadytext_as_owner_of(d.relation, @extschema@._steadytext_scan_count_statement(d)) r;
             END IF;
             keys := ARRAY(SELECT r.key FROM @extschema@._steadytext_as_owner_of(
-                d.relation, @extschema@._steadytext_scan_statement(d, rows_at_once), ARRAY[d.backfill_cursor]) r);
+                d.relation, @extschema@._steadytext_scan_statement(d, at_once), ARRAY[d.backfill_cursor]) r);
         EXCEPTION WHEN lock_not_available THEN
             CONTINUE;
         END;
-        INSERT INTO @extschema@._steadytext_autoembed_work (autoembed_id, priority, keys, due_at)
-        SELECT d.id, 1, array_agg(k.key ORDER BY k.place),
-               clock_timestamp() + make_interval(secs => coalesce(min(k.place) / d.backfill_rate::double precision, 0))
-        FROM unnest(keys) WITH ORDINALITY k (key, place) GROUP BY (k.place - 1) / 64 ORDER BY min(k.place);
+        PERFORM @extschema@._steadytext_backfill_queue(d, keys, clock_timestamp());
         UPDATE @extschema@.steadytext_autoembeddings e
-        SET backfill_cursor = coalesce(keys[cardinality(keys)], e.backfill_cursor), backfill_done = cardinality(keys) < rows_at_once,
+        SET backfill_cursor = coalesce(keys[cardinality(keys)], e.backfill_cursor), backfill_done = cardinality(keys) < at_once,
             backfill_total = total, backfill_queued = e.backfill_queued + cardinality(keys)
         WHERE e.id = d.id;
         queued := queued + cardinality(keys);

@@ -12,6 +12,9 @@ BEGIN
             'Change it with steadytext_autoembed_alter(), or drop it.');
     END IF;
     UPDATE @extschema@.steadytext_autoembeddings e SET state = wanted WHERE d.id IN (e.id, e.replaces) AND e.state <> 'broken';
+    IF wanted = 'active' AND d.state = 'paused' THEN
+        PERFORM @extschema@._steadytext_backfill_requeue(d.id);
+    END IF;
     PERFORM @extschema@._steadytext_autoembed_wake();
 END
 $$;
@@ -70,6 +73,29 @@ BEGIN
 END
 $$;
 
+-- Queue what waits of the backfill as the pace now is, from this moment on. What is tried again keeps its own time, and so does
+-- the empty piece that says that somebody else does the backfill.
+CREATE FUNCTION @extschema@._steadytext_backfill_requeue(wanted integer) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    d @extschema@.steadytext_autoembeddings;
+    keys text[];
+    noted_at timestamptz;
+BEGIN
+    FOR d IN SELECT e.* FROM @extschema@.steadytext_autoembeddings e WHERE wanted IN (e.id, e.replaces) LOOP
+        WITH waiting AS (
+            DELETE FROM @extschema@._steadytext_autoembed_work w
+            WHERE w.autoembed_id = d.id AND w.priority = 1 AND w.worker_id IS NULL AND NOT w.failed AND w.attempt = 0 AND w.retry_count = 0
+              AND w.keys <> '{}' RETURNING w.id, w.due_at, w.keys, w.noted_at
+        )
+        SELECT array_agg(k.key ORDER BY w.due_at, w.id, k.place), min(w.noted_at) INTO keys, noted_at
+        FROM waiting w, unnest(w.keys) WITH ORDINALITY k (key, place);
+        PERFORM @extschema@._steadytext_backfill_queue(d, coalesce(keys, '{}'), noted_at);
+    END LOOP;
+END
+$$;
+
 -- How fast the backfill goes from now on, also with what it has queued; null leaves it as it is.
 CREATE FUNCTION @extschema@._steadytext_backfill_pace(wanted integer, rate integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -79,15 +105,7 @@ BEGIN
         RETURN;
     END IF;
     UPDATE @extschema@.steadytext_autoembeddings e SET backfill_rate = nullif(rate, 0) WHERE wanted IN (e.id, e.replaces);
-    WITH waiting AS (
-        SELECT w.id, sum(cardinality(w.keys)) OVER (PARTITION BY w.autoembed_id ORDER BY w.due_at, w.id) AS ahead
-        FROM @extschema@._steadytext_autoembed_work w
-        WHERE w.priority = 1 AND w.worker_id IS NULL AND NOT w.failed AND w.attempt = 0
-          AND w.autoembed_id IN (SELECT e.id FROM @extschema@.steadytext_autoembeddings e WHERE wanted IN (e.id, e.replaces))
-    )
-    UPDATE @extschema@._steadytext_autoembed_work w
-    SET due_at = clock_timestamp() + make_interval(secs => coalesce(q.ahead / nullif(rate, 0)::double precision, 0))
-    FROM waiting q WHERE w.id = q.id AND w.worker_id IS NULL;
+    PERFORM @extschema@._steadytext_backfill_requeue(wanted);
 END
 $$;
 
@@ -150,7 +168,9 @@ BEGIN
     UPDATE @extschema@.steadytext_autoembeddings e
     SET columns = d.columns, column_names = d.column_names, template = d.template, filter = d.filter, mode = d.mode, language = d.language,
         key_columns = d.key_columns, key_names = @extschema@._steadytext_column_names(relation, d.key_columns),
-        version = e.version + 1,
+        -- a pace, or a model that comes beside this one, changes nothing of what is in work
+        version = e.version + (num_nonnulls(columns, template, filter, mode, language) > 0 OR e.state = 'broken'
+                               OR e.key_columns <> d.key_columns)::integer,
         state = CASE e.state WHEN 'broken' THEN 'active' ELSE e.state END, reason = NULL,
         backfill_cursor = CASE WHEN anew THEN NULL ELSE e.backfill_cursor END,
         backfill_total = CASE WHEN anew THEN NULL ELSE e.backfill_total END,

@@ -45,6 +45,10 @@ DECLARE
 BEGIN
     SELECT e.* INTO d FROM @extschema@.steadytext_autoembeddings e WHERE e.id = wanted FOR NO KEY UPDATE;
     IF NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = d.relation) THEN
+        IF d.replaces IS NOT NULL AND EXISTS (SELECT FROM pg_class c WHERE c.oid = d.chunk_table) THEN
+            -- chunks of another model that nobody has seen yet: only their foreign key went with the table
+            PERFORM @extschema@._steadytext_as_owner_of(d.chunk_table, format('DROP TABLE %s', d.chunk_table), NULL, NULL, NULL, '5s');
+        END IF;
         PERFORM @extschema@._steadytext_autoembed_forget(d);
         RETURN;
     END IF;

@@ -47,6 +47,14 @@ BEGIN
 END
 $$;
 
+-- A name beside that of the vectors' place, of which PostgreSQL cuts nothing off.
+CREATE FUNCTION @extschema@._steadytext_reembed_name(destination name, kind text, id integer) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN format('%s_%s_%s', left(destination, CASE WHEN octet_length(left(destination, 40)) > 40 THEN 10 ELSE 40 END), kind, id);
+END
+$$;
+
 -- Embed a table anew with another model, or with the same one, beside the vectors that it has; these are searched until all
 -- is done. Returns the number of the declaration that is to replace the present one.
 CREATE FUNCTION @extschema@.steadytext_autoembed_reembed(
@@ -69,7 +77,7 @@ BEGIN
     s.model_digest := chosen.digest;
     s.remote := chosen.remote;
     s.dimensions := @extschema@._steadytext_model_dimensions(chosen);
-    s.destination := format('%s_new_%s', left(d.destination, 40), s.id);
+    s.destination := @extschema@._steadytext_reembed_name(d.destination, 'new', s.id);
     s.destination_column := NULL;
     s.chunk_table := NULL;
     IF d.chunk_table IS NULL THEN
@@ -144,6 +152,7 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     unable bigint;
 BEGIN
+    PERFORM @extschema@._steadytext_autoembed_gone(s);  -- a row that was deleted meanwhile holds up nothing
     SELECT count(*) INTO unable FROM @extschema@._steadytext_autoembed_work w, unnest(w.keys) k
     WHERE w.autoembed_id = s.id AND w.failed AND NOT EXISTS (
         SELECT FROM @extschema@._steadytext_autoembed_work o WHERE o.autoembed_id = d.id AND o.failed AND o.keys = ARRAY[k]);
@@ -154,7 +163,8 @@ BEGIN
             THEN 'rows are being embedded'
         WHEN s.index_state = 'wanted' AND d.index_state <> 'wanted' THEN 'its index is to be built'
         WHEN s.index_state = 'failed' AND d.index_state <> 'failed' THEN s.reason
-        WHEN unable > 0 THEN format('%s rows cannot be embedded with %s: see steadytext_autoembed_failures(%L, %L)', unable, s.model_name, s.relation, s.destination)
+        WHEN unable > 0 THEN format('%s cannot be embedded with %s: see steadytext_autoembed_failures(%L, %L)',
+            CASE unable WHEN 1 THEN '1 row' ELSE unable || ' rows' END, s.model_name, s.relation, s.destination)
         WHEN (@extschema@._steadytext_autoembed_counts(s.id)).pending > (@extschema@._steadytext_autoembed_counts(d.id)).pending + 256
             THEN 'rows that have changed are being embedded'
         WHEN @extschema@._steadytext_reembed_hindrance(d) IS NOT NULL
@@ -239,7 +249,7 @@ BEGIN
     END IF;
     EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', d.relation);
     PERFORM set_config('steadytext.following', 'on', true);
-    retired := format('%s_old_%s', left(d.destination, 40), d.id);
+    retired := @extschema@._steadytext_reembed_name(d.destination, 'old', d.id);
     PERFORM @extschema@._steadytext_reembed_swap(d, s, retired);
     PERFORM @extschema@._steadytext_autoembed_forget(d);
     UPDATE @extschema@.steadytext_autoembeddings e

@@ -10,9 +10,11 @@ import pytest
 from pg_steadytext.cluster.postgres import PrivateCluster
 from tests.queue.conftest import StartWorker, queue, start_worker
 from tests.queue.workers import until
+from tests.store.second_model import two_models
+from tests.support.daemon import DaemonProcess
 from tests.support.databases import Roles
 
-__all__ = ["queue", "start_worker"]
+__all__ = ["queue", "start_worker", "two_models"]
 
 
 @dataclass
@@ -77,6 +79,14 @@ def store(connection: psycopg.Connection, make_role: Roles, start_worker: StartW
 def working(store: Store) -> Store:
     """The same with a worker that embeds."""
     store.start("--lanes", "autoembed")
+    return store
+
+
+@pytest.fixture
+def between_models(store: Store, two_models: DaemonProcess) -> Store:
+    """A database that knows two embedding models, with a worker."""
+    store.run(f"SELECT steadytext_config_set('daemon_port', '{two_models.port}')", "SELECT steadytext_models_sync()")
+    store.start("--lanes", "autoembed", "--lease", "2", STEADYTEXT_DAEMON_PORT=str(two_models.port))
     return store
 
 

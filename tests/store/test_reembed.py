@@ -2,71 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
-from pg_steadytext.cluster import ports
-from pg_steadytext.cluster.account import Account
-from pg_steadytext.cluster.home import Home
-from pg_steadytext.engines.catalogue import Model, ModelFile, record_model
 from tests.queue.workers import until
 from tests.store.conftest import Store
-from tests.support.daemon import DaemonProcess
+from tests.store.second_model import SECOND
 from tests.support.databases import Sessions
-
-SECOND = "smollm2-embedding"
-"""The language model's hidden states as vectors of 576 dimensions: no good ones, but of another model."""
-
-
-@pytest.fixture(scope="module")
-def two_models(test_home: Home, account: Account, model_dir: Path) -> Iterator[tuple[DaemonProcess, Path]]:
-    """A daemon whose catalogue has a second embedding model, as ``pg-steadytext models add`` would add it."""
-    folder = test_home.root / "two-models"
-    shutil.copytree(model_dir, folder, copy_function=lambda a, b: Path(b).symlink_to(a))
-    (weights,) = (model_dir / "smollm2-135m-instruct").glob("*.gguf")
-    (folder / SECOND).mkdir()
-    (folder / SECOND / weights.name).symlink_to(weights)
-    record_model(
-        folder,
-        Model(
-            name=SECOND,
-            kind="embedding",
-            engine="llama",
-            context=512,
-            licence="Apache-2.0",
-            files=(ModelFile(weights.name, hashlib.sha256(weights.read_bytes()).hexdigest()),),
-            dimensions=576,
-            pooling="mean",
-        ),
-    )
-    port = ports.choose(())
-    process = DaemonProcess(test_home, account, port, ports.choose((), taken={port}), folder)
-    process.start()
-    yield process, folder
-    process.stop()
 
 
 @pytest.fixture
-def texts(store: Store, two_models: tuple[DaemonProcess, Path]) -> Store:
+def texts(between_models: Store) -> Store:
     """With a worker, and a declared table ``t (id, body)`` of fifty rows that has its index."""
-    store.run(
-        f"SELECT steadytext_config_set('daemon_port', '{two_models[0].port}')",
-        "SELECT steadytext_models_sync()",
+    between_models.run(
         "CREATE TABLE t (id int PRIMARY KEY, body text)",
         "INSERT INTO t SELECT n, 'text number ' || n FROM generate_series(1, 50) n",
         "SELECT steadytext_autoembed('t', 'body')",
     )
-    store.start("--lanes", "autoembed", "--lease", "2", STEADYTEXT_DAEMON_PORT=str(two_models[0].port))
-    store.settle(120)
-    until(lambda: store.value("SELECT index_state FROM steadytext_autoembed_status('t')") == "built", 60)
-    return store
+    between_models.settle(120)
+    until(lambda: between_models.value("SELECT index_state FROM steadytext_autoembed_status('t')") == "built", 60)
+    return between_models
 
 
 def is_switched(store: Store) -> bool:

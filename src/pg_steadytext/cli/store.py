@@ -12,7 +12,7 @@ from rich.table import Table
 from pg_steadytext import statements
 from pg_steadytext.cli.console import console, speaks_plainly
 from pg_steadytext.cli.queue_session import QueueSession, Row, queue_session, show, span, table
-from pg_steadytext.cli.store_progress import follow
+from pg_steadytext.cli.store_progress import follow, who_embeds
 from pg_steadytext.store import PgaiStoreFactory
 
 SQL = statements.load("pg_steadytext.cli", "sql/store.sql")
@@ -104,7 +104,7 @@ def backfill(
     chosen = {"table": table_name, "destination": destination}
     with queue_session() as session:
         session.connection.execute(SQL["backfill"], {**chosen, "everything": everything, "rate": throttle})
-        _say_or_watch(session, chosen, watch)
+        _say_or_watch(session, chosen, watch, None)
 
 
 @app.command(epilog="Example: pg-steadytext store reembed articles --model jina-v2-small --watch")
@@ -125,17 +125,18 @@ def reembed(
             told = "given up" if row and row["was_under_way"] else "nothing was under way"
             console.print(f"{table_name}: {told}", markup=False)
             return
-        session.connection.execute(SQL["reembed"], {**chosen, "model": model})
-        if throttle is not None:
-            session.connection.execute(SQL["pace"], {**chosen, "rate": throttle})
-        _say_or_watch(session, chosen, watch)
+        with session.connection.transaction():
+            if throttle is not None:
+                session.connection.execute(SQL["pace"], {**chosen, "rate": throttle})
+            begun = session.connection.execute(SQL["reembed"], {**chosen, "model": model}).fetchone()
+        _say_or_watch(session, chosen, watch, begun["id"] if begun else None)
 
 
-def _say_or_watch(session: QueueSession, chosen: dict[str, str | None], watch: bool) -> None:
+def _say_or_watch(session: QueueSession, chosen: dict[str, str | None], watch: bool, anew: int | None) -> None:
+    found = session.connection.execute(SQL["workers"], chosen).fetchone()
+    console.print(who_embeds(found or {}), markup=False, soft_wrap=True)
     if watch:
-        follow(lambda: session.connection.execute(SQL["progress"], chosen).fetchone())
-    else:
-        console.print("workers embed the rows; pg-steadytext store status shows how far they are", markup=False)
+        follow(lambda: session.connection.execute(SQL["progress"], chosen).fetchone(), anew)
 
 
 @app.command(epilog="Example: pg-steadytext store migrate m0_messages --into m0_raw")

@@ -23,6 +23,8 @@ class LeaseTaken(Exception):  # noqa: N818 (it says the case)
 class Ledger:
     """The queue's functions as one worker calls them, and the requests that it holds (`held`: id to attempt).
 
+    `first_lease` is how long the lease is to be, in seconds, as soon as anything is held; None while it is so already.
+
     A claim and the note of what it brought are one step under a lock, so that whoever takes the lock sees everything
     that this worker holds in the database.
     """
@@ -30,6 +32,7 @@ class Ledger:
     def __init__(self, claims: Session, results: Session, pulse: Session, name: str, endpoint: str) -> None:
         self.held: dict[int, int] = {}
         self.holding = asyncio.Event()
+        self.first_lease: float | None = None
         self._claims = claims
         self._results = results
         self._pulse = pulse
@@ -114,8 +117,11 @@ class Ledger:
 
     async def claim(self, lane: str, wanted: int, aged: int, floors: Sequence[str]) -> list[Job]:
         """Claim up to `wanted` requests of a lane. Raises LeaseTaken."""
-        given = {"worker": self.worker, "lane": lane, "wanted": wanted, "aged": aged, "floors": list(floors)}
         async with self._claiming:
+            given = {
+                "worker": self.worker, "lane": lane, "wanted": wanted, "aged": aged, "floors": list(floors),
+                "lease": self.first_lease,
+            }  # fmt: skip
             try:
                 rows = await self._claim(given)
             except psycopg.errors.NoDataFound as error:
@@ -137,6 +143,7 @@ class Ledger:
             except ConnectionLost as error:
                 log.warning("%s; what it may have claimed is given back", error)
                 self._strays = True
+                self.holding.set()
 
     async def keep(self) -> None:
         """Give back what this worker holds in the database but does not know of."""

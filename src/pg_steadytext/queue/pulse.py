@@ -1,4 +1,7 @@
-"""The worker's lease: short and often renewed while anything is held, long and seldom renewed while nothing is."""
+"""The worker's lease: short and often renewed while anything is held, long and seldom renewed while nothing is.
+
+The claim that takes the first shortens the lease itself; from then on it is renewed here.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ class Pulse:
         self._ticks = ticks
         self._lease = lease
         self._clock = asyncio.get_running_loop().time
+        ledger.first_lease = lease
 
     async def run(self) -> None:
         """Keep the lease, until cancelled. Raises LeaseTaken."""
@@ -30,6 +34,7 @@ class Pulse:
             busy = self._ledger.is_busy
             if not busy:
                 self._ledger.holding.clear()
+            self._ledger.first_lease = None if busy else self._lease
             await self._ledger.renew(self._lease if busy else IDLE_LEASE)
             if self._ledger.has_strays:
                 await self._ledger.keep()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 
@@ -15,8 +16,9 @@ SQL: Mapping[str, bytes] = statements.load("pg_steadytext.store", "sql/work.sql"
 log = logging.getLogger(__name__)
 
 
-STEPS = 3
-"""To switch to a new model's vectors, to see that it is done, and to drop the old ones."""
+LOOKS = (0.0, 0.2, 0.5, 2.0)
+"""Seconds before each look while a table is embedded anew: one to switch, one to see that it is done, one to drop what
+is left; and one more, since whoever reads the table in that moment hinders it."""
 
 
 async def build_missing(connect: Connect, session: Session) -> None:
@@ -27,11 +29,12 @@ async def build_missing(connect: Connect, session: Session) -> None:
     CREATE INDEX CONCURRENTLY can stand in no function, so this runs it, with the worker's own rights. Through a
     pooler no lock would keep others from it, or one would stay for ever: it is left to a worker connected directly.
     """
-    for autoembed, key, _ in () if session.is_pooled else await session.run("unindexed"):
-        refusal = await _build(connect, autoembed, key)
-        if refusal is not _BUSY:
-            await session.run("indexed", {"autoembed": autoembed, "refusal": refusal})
-    for _ in range(STEPS):
+    for pause in LOOKS:
+        await asyncio.sleep(pause)
+        for autoembed, key, _ in () if session.is_pooled else await session.run("unindexed"):
+            refusal = await _build(connect, autoembed, key)
+            if refusal is not _BUSY:
+                await session.run("indexed", {"autoembed": autoembed, "refusal": refusal})
         if not (await session.run("advance"))[0][0]:
             break
 

@@ -91,7 +91,9 @@ class AutoembedLane:
     async def _claim(self) -> float | None:
         """Claim and start a batch; where there is none, the seconds until the next look, infinity for none."""
         try:
-            rows = await self._reads.run_once("claim", {"worker": self._around.ledger.worker, "wanted": WANTED})
+            ledger = self._around.ledger
+            given = {"worker": ledger.worker, "wanted": WANTED, "lease": ledger.first_lease}
+            rows = await self._reads.run_once("claim", given)
         except psycopg.errors.NoDataFound as error:
             self._around.ledger.lease_was_taken()
             raise LeaseTaken from error
@@ -114,6 +116,7 @@ class AutoembedLane:
             if self._building is not None and not self._building.cancelled() and (error := self._building.exception()):
                 log.error("indexes are built later", exc_info=error)
             self._building = asyncio.create_task(build_missing(self._around.connect, self._writes), name="indexes")
+            self._building.add_done_callback(lambda _: self._wake.set())  # more may be missing since it began
 
     async def _sleep(self, pause: float) -> None:
         """Wait to be woken, or for the next look: while it only looks now and then, it is still asleep."""

@@ -15,7 +15,7 @@ SELECT overall_healthy, daemon_healthy, active_workers, queue_size, failed, brok
 SELECT steadytext_autoembed_backfill(%(table)s::regclass, everything => %(everything)s, rate => %(rate)s, destination => %(destination)s);
 
 -- name: reembed
-SELECT steadytext_autoembed_reembed(%(table)s::regclass, %(model)s, %(destination)s);
+SELECT steadytext_autoembed_reembed(%(table)s::regclass, %(model)s, %(destination)s) AS id;
 
 -- name: cancel
 SELECT steadytext_autoembed_reembed_cancel(%(table)s::regclass, %(destination)s) AS was_under_way;
@@ -23,10 +23,19 @@ SELECT steadytext_autoembed_reembed_cancel(%(table)s::regclass, %(destination)s)
 -- name: pace
 SELECT steadytext_autoembed_alter(%(table)s::regclass, backfill_rate => %(rate)s, destination => %(destination)s);
 
+-- name: workers
+-- Who looks for rows to embed, and what keeps these from being embedded by them.
+SELECT h.active_workers AS workers, h.daemon_healthy,
+       (SELECT CASE WHEN d.state <> 'active' THEN d.state WHEN d.mode = 'manual' THEN 'manual' END FROM steadytext_autoembeddings d
+        WHERE d.relation = %(table)s::regclass AND d.replaces IS NULL
+          AND (%(destination)s::text IS NULL OR d.destination = %(destination)s)) AS hindrance
+FROM steadytext_store_health h;
+
 -- name: progress
 -- The place that is being filled, which is another one while a model is replaced.
-SELECT table_name, model, backfill = 'done' AND backfill_rows >= backfill_total AND replaces IS NULL AS done, backfill_rows AS rows,
-       backfill_total AS total, failed, rate, extract(epoch FROM estimated_end - clock_timestamp())::double precision AS left, reason
-FROM steadytext_autoembed_status(%(table)s::regclass)
-WHERE %(destination)s::text IS NULL OR %(destination)s::text IN (destination, replaces)
-ORDER BY replaces IS NULL, id LIMIT 1;
+SELECT s.id, s.table_name, s.model, s.backfill = 'done' AND s.backfill_rows >= s.backfill_total AND s.replaces IS NULL AS done,
+       s.backfill_rows AS rows, s.backfill_total AS total, s.failed, s.rate,
+       extract(epoch FROM s.estimated_end - clock_timestamp())::double precision AS left, s.state, s.reason
+FROM steadytext_autoembed_status(%(table)s::regclass) s
+WHERE %(destination)s::text IS NULL OR %(destination)s::text IN (s.destination, s.replaces)
+ORDER BY s.replaces IS NULL, s.id LIMIT 1;

@@ -5,9 +5,11 @@ SELECT EXISTS (
     WHERE e.extname = 'pg_steadytext' AND p.proname = '_steadytext_autoembed_claim') AS there;
 
 -- name: claim
--- The columns are those of Claimed, in its order.
+-- The columns are those of Piece, in its order. The lease is shortened as with requests of the queue.
 SELECT work_id, attempt, priority, autoembed_id, version, model, remote, chunking::text, keys, words, codes, errors, pause
-FROM _steadytext_autoembed_claim(%(worker)s, %(wanted)s);
+FROM _steadytext_autoembed_claim(%(worker)s, %(wanted)s)
+WHERE work_id IS NULL OR %(lease)s::double precision IS NULL
+   OR (SELECT _steadytext_worker_renew(%(worker)s, pg_catalog.make_interval(secs => %(lease)s::double precision)));
 
 -- name: finish
 SELECT _steadytext_autoembed_finish(
