@@ -22,6 +22,7 @@ from pg_steadytext.queue.jobs import Answer, Context, Failure, Job, Postponed
 from tests.memory.finding import Finding
 from tests.memory.server import Person
 
+NOTE = "A dentist: the dentist is in town."
 FOUND: dict[str, Any] = {
     "title": "A  dentist", "category": "health", "tags": ["teeth", "teeth", "city"],
     "facts": [
@@ -114,16 +115,16 @@ def test_what_a_person_wrote_stays_and_what_a_model_wrote_is_its_own_to_replace(
     finding: Finding, handle: Handle
 ) -> None:
     person = finding.person()
-    memory = person.save("A note.", title="My title", tags=["mine"])["id"]
+    memory = person.save(NOTE, title="My title", tags=["mine"])["id"]
     assert handle(person, memory) == "done"
     now = read(person, memory)
     assert (now["title"], now["category"], now["tags"]) == ("My title", "health", ["mine"])
     assert facts(person, memory) == ["The dentist is in town."]
     assert handle(person, memory) == "nothing to do"
 
-    other = person.save("Another note.")["id"]
+    other = person.save(f"{NOTE} Another note.")["id"]
     handle(person, other)
-    patch(person, other, category="mine", body="Another note, of another text.")
+    patch(person, other, category="mine", body="Another note, of another text anew.")
     assert facts(person, other) == []
     assert read(person, other)["enrichment_status"] == "pending"
     again = {**FOUND, "title": "Anew", "category": "work", "tags": ["new"], "facts": []}
@@ -144,7 +145,7 @@ def test_a_models_title_does_not_undo_the_embedding(finding: Finding, handle: Ha
 @pytest.mark.parametrize("change", ["patch", "trash", "delete", "another worker"])
 def test_what_was_read_before_a_change_is_not_written(finding: Finding, handle: Handle, change: str) -> None:
     person = finding.person()
-    memory = person.save(f"as it was, {change}")["id"]
+    memory = person.save(f"{NOTE} The first one's, before: {change}")["id"]
 
     def meanwhile() -> None:
         if change == "patch":
@@ -198,7 +199,7 @@ def test_what_cannot_be_afforded_is_paused_until_its_window_opens(finding: Findi
 
 def test_what_fails_is_listed_and_queued_again_when_asked(finding: Finding, handle: Handle) -> None:
     person = finding.person()
-    memory = person.save("it fails")["id"]
+    memory = person.save(f"{NOTE} It fails.")["id"]
     assert handle(person, memory, InvalidArgument("the model refuses it")) == Failure(
         "22023", "the model refuses it", retryable=False
     )
@@ -223,7 +224,7 @@ def test_what_fails_is_listed_and_queued_again_when_asked(finding: Finding, hand
 
 def test_a_full_plan_gets_no_title_but_the_rest(finding: Finding, handle: Handle) -> None:
     person = finding.person(plan="free")
-    memory = person.save("the last bytes")["id"]
+    memory = person.save(f"{NOTE} The last bytes.")["id"]
     finding.superuser.execute(
         "UPDATE memory.usage SET bytes = (SELECT bytes FROM memory.tiers WHERE name = 'free') WHERE user_id = %s",
         (person.id,),
@@ -237,7 +238,7 @@ def test_facts_are_paged_filtered_exported_and_erased_with_their_owner(finding: 
     person, other = finding.person(), finding.person()
     for number in range(5):
         text = {"text": f"fact {number}", "category": "odd" if number % 2 else "even", "confidence": number / 10}
-        handle(person, person.save(f"note {number}")["id"], {**FOUND, "facts": [text]})
+        handle(person, person.save(f"fact {number}")["id"], {**FOUND, "facts": [text]})
     pages: list[list[str]] = []
     cursor: dict[str, str] = {}
     while not pages or cursor:
@@ -260,6 +261,22 @@ def test_facts_are_paged_filtered_exported_and_erased_with_their_owner(finding: 
     person.api.delete("/v1/me", params={"confirm": person.email})
     left = finding.superuser.execute("SELECT count(*) FROM memory.facts WHERE user_id = %s", (person.id,)).fetchone()
     assert left == (0,)
+
+
+def test_what_the_note_does_not_bear_out_is_left_out() -> None:
+    told = {
+        "title": "Bread recipe", "category": "home", "tags": ["bread", "finance", "milk"],
+        "facts": [
+            {"text": "The bread recipe needs 500 g of flour.", "category": "recipe", "confidence": 0.9},
+            {"text": "Tom bought oats and milk.", "category": "shopping", "confidence": 0.9},
+        ],
+    }  # fmt: skip
+    found = enrichment.read(json.dumps(told), "TOM BOUGHT milk\nand oats.")
+    assert (found.title, found.category, found.tags) == (None, "home", ["finance", "milk"])
+    assert [fact.text for fact in found.facts] == ["Tom bought oats and milk."]
+    told["title"] = "Oats and milk"
+    assert enrichment.read(json.dumps(told), "Tom bought milk and oats.").title == "Oats and milk"
+    assert enrichment.read(json.dumps({**told, "title": "食品"}), "食品を買う").title == "食品"
 
 
 def test_a_long_text_is_read_to_its_bound_and_the_answers_bounds_hold_its_reservation() -> None:

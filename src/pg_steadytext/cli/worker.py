@@ -114,7 +114,7 @@ async def _memory_lanes(connect: Connect) -> AsyncIterator[tuple[dict[str, MakeL
         comparing.GUEST: comparing.make_lane(database, is_on, written),
     }
     if settings.enrichment:
-        describing = Describing(connect, guard)
+        describing = Describing(connect, guard, settings.enrichment_model)
         handlers.append(MemoryEnrichment(describing))  # with a broker too, for what is queued since before
         if sending is not None and receiving is not None:
             guests[relay.GUEST] = relay.make_lane(sending, settings.enrichment_lease_seconds)

@@ -11,6 +11,7 @@ from typing import TypedDict
 from urllib.parse import urlsplit
 
 from pg_steadytext.errors import InvalidArgument
+from pg_steadytext.memory.domain.enrichment import MODEL
 from pg_steadytext.settings import DEFAULT_MEMORY_PORT, Settings
 
 DEFAULT_HOST = "127.0.0.1"
@@ -26,8 +27,8 @@ class MemorySettings:
     `public` are the installation's settings, `workers` the processes that share the port, `connections` what each of
     them opens to PostgreSQL, and `wait_seconds` how long a request waits for one of those. `call_seconds` is how long a
     model may work on one call, `search_deadline_ms` how long a search waits for it before it goes by words alone.
-    With `enrichment` the worker has the model describe what is saved; `enrichment_queue` is what brings it there, and a
-    message that a broker keeps is taken for lost after `enrichment_lease_seconds`.
+    With `enrichment` the worker has `enrichment_model` describe what is saved; `enrichment_queue` is what brings it
+    there, and a message that a broker keeps is taken for lost after `enrichment_lease_seconds`.
     Alerts go to the log, and to the Slack webhook and by e-mail where those are set. A user may hold
     `streams_per_user` live streams in each process; a silent one sends a sign of life every `heartbeat_seconds`.
     `flag_provider` names what makes another provider of feature flags, as ``module:function``.
@@ -55,6 +56,7 @@ class MemorySettings:
     streams_per_user: int = 10
     flag_provider: str | None = None
     enrichment: bool = True
+    enrichment_model: str = MODEL
     enrichment_queue: str = field(default=OWN_QUEUE, repr=False)
     enrichment_lease_seconds: int = 900
 
@@ -92,6 +94,7 @@ class MemorySettings:
             streams_per_user=_whole(env, "STREAMS_PER_USER", 10, most=1000),
             flag_provider=env.get(PREFIX + "FLAG_PROVIDER") or None,
             enrichment=_flag(env, "ENRICHMENT", default=True),
+            enrichment_model=env.get(PREFIX + "ENRICHMENT_MODEL") or MODEL,
             enrichment_queue=_queue(env),
             enrichment_lease_seconds=_whole(env, "ENRICHMENT_LEASE_SECONDS", 900, most=7 * 86400),
         )

@@ -25,16 +25,30 @@ FACT_CHARACTERS = 100
 TAG = "^[a-z0-9][a-z0-9 -]{1,18}[a-z0-9]$"
 FACT_CATEGORY = "^[a-z]{3,20}$"
 
-QUESTION = """Read the note and describe it as JSON:
-title: a few words
-category: what kind of note it is
-tags: topics, in lower case
-facts: short sentences that the note states, each with its kind and a confidence from 0 to 1
+GROUNDED = 0.7
+"""The least share of a title's or a fact's runs of three characters that the note has too."""
 
-Note:
-{note}
+QUESTION = """Describe each note as JSON.
 
-JSON:"""
+Note: The train to Basel leaves at 8:14 from platform 7.
+{{"title": "Train to Basel", "category": "travel", "tags": ["train", "basel"], "facts": [{{"text": \
+"The train to Basel leaves at 8:14.", "category": "schedule", "confidence": 0.9}}]}}
+
+Note: Ask Tom whether the invoice of May was paid.
+{{"title": "Invoice of May", "category": "work", "tags": ["invoice", "tom"], "facts": []}}
+
+Note: My doctor says I should drink more water and sleep eight hours.
+{{"title": "Doctor's advice", "category": "health", "tags": ["doctor", "sleep", "water"], "facts": [{{"text": \
+"The doctor advises more water and eight hours of sleep.", "category": "advice", "confidence": 0.9}}]}}
+
+Note: The bread recipe needs 500 g of flour and a night in the fridge.
+{{"title": "Bread recipe", "category": "home", "tags": ["bread", "recipe"], "facts": [{{"text": \
+"The bread recipe needs 500 g of flour.", "category": "recipe", "confidence": 0.9}}]}}
+
+Note: {note}
+"""
+"""Examples, since a small model follows them where it does not follow instructions."""
+EXAMPLES = QUESTION.casefold()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +106,36 @@ def _object(**properties: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def read(answer: str) -> Description:
-    """Read an answer that keeps to the schema. What only repeats, or is blank, is left out."""
+def read(answer: str, note: str) -> Description:
+    """Read an answer that keeps to the schema.
+
+    What only repeats, or is blank, is left out, and so is what the note does not bear out: a title or a fact of other
+    words, a tag of the examples. A weak model repeats those, or makes something up.
+    """
     told = json.loads(answer)
+    said = normalise(note)
+    title = _line(told["title"])
     facts: dict[str, Fact] = {}
     for fact in told["facts"]:
         text = _line(fact["text"])
-        if normalise(text):
+        if normalise(text) and _is_grounded(text, said):
             facts.setdefault(normalise(text), Fact(text, fact["category"], round(float(fact["confidence"]), 2)))
     return Description(
-        title=_line(told["title"]) or None,
+        title=title if title and _is_grounded(title, said) else None,
         category=told.get("category"),
-        tags=list(dict.fromkeys(_line(tag) for tag in told["tags"])),
+        tags=[tag for tag in dict.fromkeys(map(_line, told["tags"])) if tag not in EXAMPLES or _is_grounded(tag, said)],
         facts=list(facts.values()),
     )
+
+
+def _is_grounded(text: str, note: str) -> bool:
+    folded = normalise(text)
+    runs = _runs(folded)
+    return folded in note or len(runs & _runs(note)) >= GROUNDED * len(runs) > 0
+
+
+def _runs(text: str) -> set[str]:
+    return {text[start : start + 3] for start in range(len(text) - 2)}
 
 
 def _line(text: str) -> str:

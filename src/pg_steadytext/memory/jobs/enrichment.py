@@ -45,9 +45,10 @@ class Text:
 class Describing:
     """Has a memory described, whoever brings its ids: the extension's queue or a broker."""
 
-    def __init__(self, connect: Connect, guard: Guard) -> None:
+    def __init__(self, connect: Connect, guard: Guard, model: str = enrichment.MODEL) -> None:
         self.session = Session(connect, "enrichment", sql=SQL)
         self._guard = guard
+        self._model = model
 
     async def describe(self, user: UUID, memory: UUID, context: Context, digest: bytes | None = None) -> Outcome:
         """Describe a memory, if it still says what the digest was made of; the answer's text says what was done.
@@ -89,7 +90,7 @@ class Describing:
             if isinstance(outcome, Failure):
                 await self._note(text, "failed", outcome.message, None)
             return outcome
-        params = {**_which(text), "model": enrichment.MODEL, "found": found.spelled()}
+        params = {**_which(text), "model": self._model, "found": found.spelled()}
         ((is_written,),) = await self.session.run("write_enrichment", params)
         return "done" if is_written else "nothing to do"
 
@@ -100,7 +101,7 @@ class Describing:
         async def ask() -> tuple[Description, Tokens]:
             try:
                 answer = await context.daemon.generate(
-                    asked, lane="batch", model=enrichment.MODEL, schema=schema, seed=enrichment.SEED,
+                    asked, lane="batch", model=self._model, schema=schema, seed=enrichment.SEED,
                     max_new_tokens=enrichment.MOST_WRITTEN_TOKENS,
                 )  # fmt: skip
             except DaemonLost:
@@ -108,12 +109,12 @@ class Describing:
             except (DaemonUnavailable, Busy) as error:
                 raise CallFailedError(error.message, Tokens(0)) from error
             try:
-                found = enrichment.read(answer.text)
-            except (ValueError, KeyError, TypeError) as error:
+                found = enrichment.read(answer.text, text.body)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ModelFailed(f"the model's answer is not of the form that was asked for: {error!r}") from None
             return found, Tokens(answer.prompt_tokens, answer.completion_tokens)
 
-        return await self._guard.call(PURPOSE, enrichment.MODEL, text.user_id, enrichment.most_tokens(asked), ask)
+        return await self._guard.call(PURPOSE, self._model, text.user_id, enrichment.most_tokens(asked), ask)
 
     async def _note(self, text: Text, status: str, error: str, retry_at: datetime | None) -> None:
         params = {**_which(text), "status": status, "error": error, "retry_at": retry_at}
