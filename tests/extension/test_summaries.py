@@ -13,7 +13,7 @@ import pytest
 from tests.support.daemon import DaemonProcess, ask
 from tests.support.databases import Sessions
 
-ROWS = int(os.environ.get("SUMMARY_ROWS", "3000"))
+ROWS = int(os.environ.get("SUMMARY_ROWS", "4000"))
 TREES = ["oak", "ash", "elm", "fir"]
 SUMMARY = "SELECT steadytext_summarize(body, '{\"max_tokens\": 8}') FROM tree"
 PARALLEL = {

@@ -86,6 +86,7 @@ class DaemonProcess:
             "STEADYTEXT_DAEMON_PORT": str(self.port),
             "STEADYTEXT_METRICS_PORT": str(self.metrics_port),
             "STEADYTEXT_THREADS": str(_fair_threads()),
+            "STEADYTEXT_SLOTS": "4",
             "PYTHONPATH": str(SOURCES),
             **self.environment,
         }

@@ -61,26 +61,9 @@ END;
 CREATE OR REPLACE FUNCTION memory.queue_embeddings(p_sleeps boolean, OUT queued bigint, OUT pause double precision)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_schema text := (SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
-                      WHERE e.extname = 'pg_steadytext');
     v_waiting boolean;
 BEGIN
-    EXECUTE format($f$
-        WITH wanted AS (
-            SELECT t.user_id, t.id, 'memory_embed ' || t.id AS dedupe FROM memory.to_embed(100) t
-        )
-        INSERT INTO %1$s.steadytext_queue (request_type, lane, owner, params, priority, max_retries, dedupe_key)
-        SELECT 'memory_embed', 'memory_embed', 'pg_steadytext memory', jsonb_build_object('user', w.user_id, 'memory', w.id),
-               5, s.queue_max_retries, w.dedupe
-        FROM wanted w, %1$s._steadytext_settings s
-        WHERE NOT EXISTS (SELECT FROM %1$s.steadytext_queue q WHERE q.owner = 'pg_steadytext memory'
-                          AND q.dedupe_key = w.dedupe AND q.status IN ('pending', 'processing'))
-        ON CONFLICT (owner, dedupe_key) WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'processing') DO NOTHING
-        $f$, v_schema);
-    GET DIAGNOSTICS queued = ROW_COUNT;
-    IF queued > 0 THEN
-        PERFORM pg_notify('steadytext_queue', '');
-    END IF;
+    SELECT memory.queue_work('memory_embed', array_agg(t.user_id), array_agg(t.id)) INTO queued FROM memory.to_embed(100) t;
     v_waiting := EXISTS (SELECT FROM memory.to_embed(1));
     IF v_waiting THEN
         pause := 0.25;

@@ -38,32 +38,16 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     SELECT pg_advisory_xact_lock(hashtextextended('memory.enrichment_queue', 0))
 $$;
 
--- Queue what is pending and neither queued nor on its way through a broker. Returns the seconds until the next look, or null where nothing is left to do.
+-- Queue what is pending and neither queued nor on its way through a broker. Returns the seconds until the next look, or
+-- null where nothing is left to do.
 CREATE OR REPLACE FUNCTION memory.queue_enrichments(OUT queued bigint, OUT pause double precision)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    v_schema text := (SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
-                      WHERE e.extname = 'pg_steadytext');
 BEGIN
     PERFORM memory.lock_enrichment_queue();
-    EXECUTE format($f$
-        WITH wanted AS (
-            SELECT t.user_id, t.id, 'memory_enrich ' || t.id AS dedupe FROM memory.to_enrich(4) t
-            WHERE NOT EXISTS (SELECT FROM memory.enrichment_messages g WHERE g.user_id = t.user_id
-                              AND g.memory_id = t.id AND g.due_at > clock_timestamp())
-        )
-        INSERT INTO %1$s.steadytext_queue (request_type, lane, owner, params, priority, max_retries, dedupe_key)
-        SELECT 'memory_enrich', 'memory_enrich', 'pg_steadytext memory',
-               jsonb_build_object('user', w.user_id, 'memory', w.id), 5, s.queue_max_retries, w.dedupe
-        FROM wanted w, %1$s._steadytext_settings s
-        WHERE NOT EXISTS (SELECT FROM %1$s.steadytext_queue q WHERE q.owner = 'pg_steadytext memory'
-                          AND q.dedupe_key = w.dedupe AND q.status IN ('pending', 'processing'))
-        ON CONFLICT (owner, dedupe_key) WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'processing') DO NOTHING
-        $f$, v_schema);
-    GET DIAGNOSTICS queued = ROW_COUNT;
-    IF queued > 0 THEN
-        PERFORM pg_notify('steadytext_queue', '');
-    END IF;
+    SELECT memory.queue_work('memory_enrich', array_agg(t.user_id), array_agg(t.id)) INTO queued
+    FROM memory.to_enrich(4) t
+    WHERE NOT EXISTS (SELECT FROM memory.enrichment_messages g WHERE g.user_id = t.user_id
+                      AND g.memory_id = t.id AND g.due_at > clock_timestamp());
     IF EXISTS (SELECT FROM memory.to_enrich(1)) THEN
         pause := 1;
     ELSE

@@ -27,25 +27,8 @@ $$;
 
 -- Queue a job for each of the users that has none.
 CREATE OR REPLACE FUNCTION memory.queue_comparisons(p_users uuid[]) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    v_schema text := (SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
-                      WHERE e.extname = 'pg_steadytext');
-    v_queued bigint;
-BEGIN
-    EXECUTE format($f$
-        INSERT INTO %1$s.steadytext_queue (request_type, lane, owner, params, priority, max_retries, dedupe_key)
-        SELECT 'memory_compare', 'memory_compare', 'pg_steadytext memory', jsonb_build_object('user', u), 5,
-               s.queue_max_retries, 'memory_compare ' || u
-        FROM unnest($1) u, %1$s._steadytext_settings s
-        ON CONFLICT (owner, dedupe_key) WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'processing') DO NOTHING
-        $f$, v_schema) USING p_users;
-    GET DIAGNOSTICS v_queued = ROW_COUNT;
-    IF v_queued > 0 THEN
-        PERFORM pg_notify('steadytext_queue', '');
-    END IF;
-    RETURN v_queued;
-END
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT memory.queue_work('memory_compare', p_users)
 $$;
 
 -- The memories that are compared next, as p_most at a time; the attempt counts, whatever becomes of it.

@@ -1,0 +1,28 @@
+-- The extension's queue, for the lanes that work on memories.
+
+-- Queue memories, or users where there are no memories, for a kind of work, each unless it is queued for it already, and
+-- wake the worker; returns how many.
+CREATE OR REPLACE FUNCTION memory.queue_work(p_kind text, p_users uuid[], p_memories uuid[] DEFAULT NULL) RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_queued bigint;
+BEGIN
+    EXECUTE format($f$
+        INSERT INTO %1$s.steadytext_queue (request_type, lane, owner, params, priority, max_retries, dedupe_key)
+        SELECT $1, $1, 'pg_steadytext memory', jsonb_strip_nulls(jsonb_build_object('user', w.user_id, 'memory', w.id)),
+               5, s.queue_max_retries, w.dedupe
+        FROM (SELECT u.user_id, u.id, $1 || ' ' || coalesce(u.id, u.user_id) AS dedupe
+              FROM unnest($2, $3) u (user_id, id)) w, %1$s._steadytext_settings s
+        WHERE NOT EXISTS (SELECT FROM %1$s.steadytext_queue q WHERE q.owner = 'pg_steadytext memory'
+                          AND q.dedupe_key = w.dedupe AND q.status IN ('pending', 'processing'))
+        ON CONFLICT (owner, dedupe_key) WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'processing') DO NOTHING
+        $f$, (SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+              WHERE e.extname = 'pg_steadytext'))
+    USING p_kind, p_users, p_memories;
+    GET DIAGNOSTICS v_queued = ROW_COUNT;
+    IF v_queued > 0 THEN
+        PERFORM pg_notify('steadytext_queue', '');
+    END IF;
+    RETURN v_queued;
+END
+$$;
