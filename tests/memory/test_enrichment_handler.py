@@ -265,9 +265,9 @@ def test_facts_are_paged_filtered_exported_and_erased_with_their_owner(finding: 
 
 def test_what_the_note_does_not_bear_out_is_left_out() -> None:
     told = {
-        "title": "Bread recipe", "category": "home", "tags": ["bread", "finance", "milk"],
+        "title": "Train to Basel", "category": "home", "tags": ["basel", "finance", "milk"],
         "facts": [
-            {"text": "The bread recipe needs 500 g of flour.", "category": "recipe", "confidence": 0.9},
+            {"text": "The train to Basel leaves at 8:14.", "category": "schedule", "confidence": 0.9},
             {"text": "Tom bought oats and milk.", "category": "shopping", "confidence": 0.9},
         ],
     }  # fmt: skip

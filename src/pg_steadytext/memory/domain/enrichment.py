@@ -34,16 +34,9 @@ Note: The train to Basel leaves at 8:14 from platform 7.
 {{"title": "Train to Basel", "category": "travel", "tags": ["train", "basel"], "facts": [{{"text": \
 "The train to Basel leaves at 8:14.", "category": "schedule", "confidence": 0.9}}]}}
 
-Note: Ask Tom whether the invoice of May was paid.
-{{"title": "Invoice of May", "category": "work", "tags": ["invoice", "tom"], "facts": []}}
-
 Note: My doctor says I should drink more water and sleep eight hours.
 {{"title": "Doctor's advice", "category": "health", "tags": ["doctor", "sleep", "water"], "facts": [{{"text": \
 "The doctor advises more water and eight hours of sleep.", "category": "advice", "confidence": 0.9}}]}}
-
-Note: The bread recipe needs 500 g of flour and a night in the fridge.
-{{"title": "Bread recipe", "category": "home", "tags": ["bread", "recipe"], "facts": [{{"text": \
-"The bread recipe needs 500 g of flour.", "category": "recipe", "confidence": 0.9}}]}}
 
 Note: {note}
 """
