@@ -10,7 +10,7 @@ from tests.memory.server import Person
 from tests.queue.workers import WorkerProcess, until
 from tests.support.daemon import DaemonProcess
 
-NOTE = "The dentist is at Bahnhofstrasse 5."
+NOTE = "Buy milk, eggs and rye bread for the brunch on Saturday."
 
 
 def start_worker(finding: Finding) -> WorkerProcess:
