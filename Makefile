@@ -39,13 +39,14 @@ lint: prepare ## ruff, mypy --strict, import contracts, PostgreSQL's own checks 
 test: lint ## lint, then every test, pgTAP included, in TEST_PROCESSES (2) processes, each with a cluster of its own
 	$(BIN)/pytest -n $${TEST_PROCESSES:-2} --dist loadfile --no-loadscope-reorder
 
-soak: prepare ## the long tests: an hour of killing under the queue's load, half of one under the store's, 10,000 random inputs, 500 structured documents, 64 prompts
+soak: prepare ## the long tests: an hour of killing under the queue's load, half of one under the store's, 10,000 random inputs, 500 structured documents, 64 prompts and 500 texts
 	CHAOS_JOBS=$${CHAOS_JOBS:-20000} CHAOS_SECONDS=$${CHAOS_SECONDS:-3600} $(BIN)/pytest --timeout=0 tests/acceptance/test_queue_chaos.py
 	AUTOEMBED_CHAOS_SECONDS=$${AUTOEMBED_CHAOS_SECONDS:-1800} AUTOEMBED_CHAOS_ROWS=$${AUTOEMBED_CHAOS_ROWS:-2000} \
 	  $(BIN)/pytest --timeout=0 tests/acceptance/test_autoembed_chaos.py
 	MEMORY_CHAOS_SECONDS=$${MEMORY_CHAOS_SECONDS:-1800} $(BIN)/pytest --timeout=0 tests/acceptance/test_memory_chaos.py
 	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-10000} STRUCTURED_DOCUMENTS=$${STRUCTURED_DOCUMENTS:-500} SUMMARY_ROWS=$${SUMMARY_ROWS:-10000} \
-	  SUITE_DOCUMENTS=$${SUITE_DOCUMENTS:-1000} DETERMINISM_PROMPTS=$${DETERMINISM_PROMPTS:-64} $(BIN)/pytest --timeout=0 \
+	  SUITE_DOCUMENTS=$${SUITE_DOCUMENTS:-1000} DETERMINISM_PROMPTS=$${DETERMINISM_PROMPTS:-64} \
+	  DETERMINISM_TEXTS=$${DETERMINISM_TEXTS:-500} $(BIN)/pytest --timeout=0 \
 	  tests/acceptance/test_determinism.py tests/acceptance/test_fuzz.py tests/acceptance/test_structured_soak.py tests/engines/test_schema_suite.py \
 	  tests/extension/test_summaries.py
 

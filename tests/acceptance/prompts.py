@@ -1,4 +1,4 @@
-"""The prompts of the determinism tests, from three words to a few hundred, always the same; `make soak` takes 64."""
+"""The prompts of the determinism tests, from three words to a few hundred, always the same; more in `make soak`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import random
 
 from tests.support.models import WORDS
 
-PROMPTS = int(os.environ.get("DETERMINISM_PROMPTS", "24"))
+TEXTS = int(os.environ.get("DETERMINISM_TEXTS", "250"))
+PROMPTS = int(os.environ.get("DETERMINISM_PROMPTS", "16"))
 
 
 def prompts(count: int = PROMPTS) -> list[str]:
@@ -20,7 +21,7 @@ def prompts(count: int = PROMPTS) -> list[str]:
     ]
 
 
-def texts(count: int = 500) -> list[str]:
+def texts(count: int = TEXTS) -> list[str]:
     """Make ``count`` different texts to embed, of one word up to past the model's window."""
     rng = random.Random(42)
     lengths = (1, 2, 4, 6, 9, 14, 25, 60, 8, 5)

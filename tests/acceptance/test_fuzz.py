@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.support.daemon import DaemonProcess
 from tests.support.databases import Sessions
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "75"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "40"))
 
 DOCUMENTED = {
     "22004",

@@ -17,7 +17,7 @@ from pg_steadytext.daemon.client import DaemonClient
 from tests.support.daemon import DaemonProcess
 from tests.support.killable import Wreckers, killable_server
 
-JOBS = int(os.environ.get("CHAOS_JOBS", "3000"))
+JOBS = int(os.environ.get("CHAOS_JOBS", "2000"))
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "15"))
 GENERATIONS = 12
 SAMPLE = 3000

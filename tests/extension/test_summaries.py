@@ -115,9 +115,9 @@ def test_memory_does_not_grow_with_the_rows(
     connection: psycopg.Connection, small_contexts: None, daemon: DaemonProcess
 ) -> None:
     statement = "SELECT steadytext_summarize('oak', '{\"max_tokens\": 8}') FROM generate_series(1, %s)"
-    one(connection, statement, 2 * ROWS)
+    one(connection, statement, ROWS)
     before = resident(connection.info.backend_pid)
-    one(connection, statement, 10 * ROWS)
+    one(connection, statement, 5 * ROWS)
     assert resident(connection.info.backend_pid) - before < 4096
 
 
