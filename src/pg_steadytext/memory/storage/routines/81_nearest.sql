@@ -39,10 +39,10 @@ CREATE OR REPLACE FUNCTION memory.nearest_exact(p_vector text, p_filter jsonb, p
 RETURNS TABLE (id uuid, similarity double precision)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 BEGIN
-    -- What is added to the distance keeps the planner from the index.
+    -- What is added to the distance keeps the planner from the index; OFFSET 0 has it computed once a row.
     RETURN QUERY EXECUTE format(
         'SELECT n.memory_id, 1 - n.distance FROM (SELECT e.memory_id, (e.embedding OPERATOR(%1$s.<=>) $2::%1$s.vector) + 0 AS distance '
-        'FROM %2$s) n ORDER BY n.distance, n.memory_id LIMIT $3', memory.vector_schema(), memory.nearest_source(p_filter))
+        'FROM %2$s OFFSET 0) n ORDER BY n.distance, n.memory_id LIMIT $3', memory.vector_schema(), memory.nearest_source(p_filter))
     USING memory.me(), p_vector, p_most;
 END
 $$;
