@@ -13,7 +13,7 @@ Connect = Callable[..., psycopg.Connection]
 
 CALLS = 100
 DEADLINE_S = 150
-MAX_TOKENS = 8
+MAX_TOKENS = 4
 
 
 def ask(connect: Connect, number: int) -> tuple[str, str, float]:

@@ -27,7 +27,7 @@ def trace(completion: Completion) -> Trace:
 @pytest.fixture(scope="module")
 def prompts() -> list[Prompt]:
     """Questions of 3 to 400 words, and some that begin as the chat template goes on."""
-    found = [f"Tell me about {text}." for text in texts(10, LENGTHS) + texts(2, (400,))]
+    found = [f"Tell me about {text}." for text in texts(10, LENGTHS) + texts(1, (400,))]
     return [Prompt(text, max_tokens=12, logprobs=True) for text in found + list(STARTS)]
 
 

@@ -13,8 +13,8 @@ import pytest
 from tests.support.daemon import DaemonProcess, ask
 from tests.support.databases import Sessions
 
-ROWS = int(os.environ.get("SUMMARY_ROWS", "4000"))
-TREES = ["oak", "ash", "elm", "fir"]
+ROWS = int(os.environ.get("SUMMARY_ROWS", "2000"))
+TREES = ["mountain", "question", "yesterday", "children"]
 SUMMARY = "SELECT steadytext_summarize(body, '{\"max_tokens\": 8}') FROM tree"
 PARALLEL = {
     "max_parallel_workers_per_gather": "4",
@@ -114,7 +114,7 @@ def test_thousands_of_rows_are_asked_in_a_tree_and_the_same_in_any_plan(
 def test_memory_does_not_grow_with_the_rows(
     connection: psycopg.Connection, small_contexts: None, daemon: DaemonProcess
 ) -> None:
-    statement = "SELECT steadytext_summarize('oak', '{\"max_tokens\": 8}') FROM generate_series(1, %s)"
+    statement = "SELECT steadytext_summarize('mountain', '{\"max_tokens\": 8}') FROM generate_series(1, %s)"
     one(connection, statement, ROWS)
     before = resident(connection.info.backend_pid)
     one(connection, statement, 5 * ROWS)
