@@ -18,6 +18,7 @@ from pg_steadytext.errors import DaemonUnavailable, InvalidArgument
 from pg_steadytext.memory.domain import enrichment
 from pg_steadytext.memory.domain.spending import T, Tokens, UnaffordableError
 from pg_steadytext.memory.jobs.enrichment import Describing, MemoryEnrichment
+from pg_steadytext.memory.settings import MemorySettings
 from pg_steadytext.queue.jobs import Answer, Context, Failure, Job, Postponed
 from tests.memory.finding import Finding
 from tests.memory.server import Person
@@ -60,8 +61,9 @@ def handle(finding: Finding) -> Handle:
     """Run the handler on a memory, with a model that answers as told."""
 
     def run(
-        person: Person, memory: str, found: Any = FOUND, guard: Any = None, meanwhile: Callable[[], Any] = lambda: None
-    ) -> Any:
+        person: Person, memory: str, found: Any = FOUND, guard: Any = None, meanwhile: Callable[[], Any] = lambda: None,
+        model: str = enrichment.MODEL,
+    ) -> Any:  # fmt: skip
         async def connect() -> psycopg.AsyncConnection:
             info = finding.superuser.info
             return await psycopg.AsyncConnection.connect(
@@ -69,7 +71,8 @@ def handle(finding: Finding) -> Handle:
                 autocommit=True,
             )  # fmt: skip
 
-        async def generate(asked: str, **_: Any) -> Any:
+        async def generate(asked: str, **options: Any) -> Any:
+            assert options["model"] == model
             await asyncio.to_thread(meanwhile)
             if isinstance(found, Exception):
                 raise found
@@ -79,7 +82,7 @@ def handle(finding: Finding) -> Handle:
         async def announce(channel: str, payload: str) -> None: ...
 
         async def work() -> Any:
-            describing = Describing(connect, guard or Allowing())
+            describing = Describing(connect, guard or Allowing(), model)
             handler = MemoryEnrichment(describing)
             params = json.dumps({"user": str(person.id), "memory": memory})
             job = Job(1, memory, handler.lane, 1, 5, datetime.now(UTC), None, None, params, False)
@@ -220,6 +223,19 @@ def test_what_fails_is_listed_and_queued_again_when_asked(finding: Finding, hand
     assert "not of the form" in read(person, garbled)["enrichment_error"]
     gone = handle(person, garbled, DaemonUnavailable("nobody there"))
     assert isinstance(gone, Postponed)
+
+
+def test_another_model_is_asked_paid_for_and_named(
+    finding: Finding, handle: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEADYTEXT_MEMORY_ENRICHMENT_MODEL", "a-better-one")
+    model, guard = MemorySettings.load().enrichment_model, Allowing()
+    person = finding.person()
+    memory = person.save(NOTE)["id"]
+    assert handle(person, memory, guard=guard, model=model) == "done"
+    assert guard.asked == [("enrichment", "a-better-one")]
+    version = person.api.get(f"/v1/memories/{memory}/history").json()["items"][0]
+    assert version["actor"] == {"kind": "model", "name": "a-better-one"}
 
 
 def test_a_full_plan_gets_no_title_but_the_rest(finding: Finding, handle: Handle) -> None:
