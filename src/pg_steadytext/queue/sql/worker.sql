@@ -9,8 +9,8 @@ SELECT _steadytext_worker_sleep(%(worker)s, %(lanes)s::text[]);
 
 -- name: claim
 -- The columns are those of Job, in its order. No moment is older than a Python datetime can say. Where a claim takes the
--- first that this worker holds, its lease is shortened with it: nobody is to wait for a long one should the worker be lost now. Asked of each row, since what
--- depends on none would be done before the claim.
+-- first that this worker holds, its lease is shortened with it: nobody is to wait for a long one should the worker be lost
+-- now. Asked of each row, since what depends on none would be done before the claim.
 SELECT id, request_id::text, request_type, attempt, priority,
        GREATEST(due_at, '0100-01-01+00'::timestamptz), prompt, prompts, params::text, params ? 'cache'
 FROM _steadytext_queue_claim(%(worker)s, %(lane)s, %(wanted)s, %(aged)s, %(floors)s::timestamptz[])
