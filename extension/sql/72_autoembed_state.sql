@@ -48,6 +48,12 @@ BEGIN
              ORDER BY e.id LOOP
         PERFORM @extschema@._steadytext_autoembed_gone(d);
         SELECT t.total, t.embedded INTO total, embedded FROM @extschema@._steadytext_autoembed_totals(d) t;
+        -- the count may have waited while other vectors came in the place of these: then it is counted where they are now
+        SELECT e.* INTO d FROM @extschema@.steadytext_autoembeddings e WHERE e.id = d.id;
+        CONTINUE WHEN NOT FOUND;
+        IF total IS NULL THEN
+            SELECT t.total, t.embedded INTO total, embedded FROM @extschema@._steadytext_autoembed_totals(d) t;
+        END IF;
         SELECT c.pending, c.processing, c.failed INTO pending, processing, failed FROM @extschema@._steadytext_autoembed_counts(d.id) c;
         id := d.id;
         table_name := @extschema@._steadytext_relation_name(d.relation);

@@ -270,3 +270,17 @@ def test_what_is_asked_of_a_table_while_it_is_switched_is_done_to_the_new_vector
     assert poisoned.rows("SELECT * FROM steadytext_autoembeddings") == []
     columns = "SELECT attname FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0 AND NOT attisdropped"
     assert poisoned.rows(columns) == [("id",), ("body",)]
+
+
+def test_a_status_that_waits_for_the_switch_tells_of_the_new_vectors_alone(poisoned: Store, connect: Sessions) -> None:
+    switcher, reader = connect(autocommit=False), connect()
+    new = poisoned.value("SELECT id FROM steadytext_autoembeddings WHERE replaces IS NOT NULL")
+    switcher.execute("SELECT steadytext_autoembed_switch('t')")
+    with ThreadPoolExecutor(1) as pool:
+        told = pool.submit(
+            reader.execute, "SELECT id, destination, replaces, total, embedded FROM steadytext_autoembed_status('t')"
+        )
+        waits = f"SELECT wait_event_type FROM pg_stat_activity WHERE pid = {reader.info.backend_pid}"
+        until(lambda: poisoned.value(waits) == "Lock", 30)
+        switcher.commit()
+        assert told.result(30).fetchall() == [(new, "embedding", None, 8, 7)]

@@ -136,7 +136,7 @@ def _say_or_watch(session: QueueSession, chosen: dict[str, str | None], watch: b
     found = session.connection.execute(SQL["workers"], chosen).fetchone()
     console.print(who_embeds(found or {}), markup=False, soft_wrap=True)
     if watch:
-        follow(lambda: session.connection.execute(SQL["progress"], chosen).fetchone(), anew)
+        follow(lambda: session.connection.execute(SQL["progress"], {**chosen, "anew": anew}).fetchone(), anew)
 
 
 @app.command(epilog="Example: pg-steadytext store migrate m0_messages --into m0_raw")

@@ -32,10 +32,10 @@ SELECT h.active_workers AS workers, h.daemon_healthy,
 FROM steadytext_store_health h;
 
 -- name: progress
--- The place that is being filled, which is another one while a model is replaced.
+-- The place that is being filled: that declaration which is to replace another, also after it has.
 SELECT s.id, s.table_name, s.model, s.backfill = 'done' AND s.backfill_rows >= s.backfill_total AND s.replaces IS NULL AS done,
        s.backfill_rows AS rows, s.backfill_total AS total, s.failed, s.rate,
        extract(epoch FROM s.estimated_end - clock_timestamp())::double precision AS left, s.state, s.reason
 FROM steadytext_autoembed_status(%(table)s::regclass) s
 WHERE %(destination)s::text IS NULL OR %(destination)s::text IN (s.destination, s.replaces)
-ORDER BY s.replaces IS NULL, s.id LIMIT 1;
+ORDER BY s.id IS DISTINCT FROM %(anew)s, s.replaces IS NULL, s.id LIMIT 1;
