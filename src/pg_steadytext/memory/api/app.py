@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 
 from pg_steadytext import __version__
 from pg_steadytext.heartbeat import heartbeat
@@ -78,10 +78,9 @@ def create(settings: MemorySettings, *, sql: Mapping[str, bytes] | None = None) 
     app.state.service = service
     failures.install(app)
     app.add_middleware(Gate, max_bytes=settings.max_request_bytes, max_import_bytes=settings.max_import_bytes)
-    v1 = APIRouter(prefix="/v1")
+    # Each into the application itself: a router within a router is searched once more for every request.
     for router in ROUTERS:
-        v1.include_router(router)
-    app.include_router(v1)
+        app.include_router(router, prefix="/v1")
     app.include_router(health.router)
     app.mount(MEMFUSE, create_memfuse(service))
     _describe(app)
