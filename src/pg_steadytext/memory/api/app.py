@@ -30,6 +30,7 @@ from pg_steadytext.memory.settings import MemorySettings
 from pg_steadytext.memory.spending import make_guard
 from pg_steadytext.memory.storage.database import Database
 from pg_steadytext.memory.storage.notices import Notices
+from pg_steadytext.memory.storage.saves import Saves
 
 PUBLIC = ("/healthz", "/v1/auth/register", "/v1/auth/login", "/v1/reminders/feed.ics")
 SCHEMES = {
@@ -48,7 +49,7 @@ def create(settings: MemorySettings, *, sql: Mapping[str, bytes] | None = None) 
     guard = make_guard(settings, database)
     meaning = Meaning(settings.public.daemon_endpoint, guard, settings.search_deadline_ms)
     notices = Notices(database, settings.streams_per_user)
-    service = Service(settings, database, guard, meaning, notices, make_flags(settings, database))
+    service = Service(settings, database, Saves(database), guard, meaning, notices, make_flags(settings, database))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -21,12 +21,17 @@ REFUSAL = "MC"
 log = logging.getLogger(__name__)
 
 
+def refusal(state: str, message: str | None, detail: str | None) -> Problem:
+    """Return what ``memory.refuse`` raised: its SQLSTATE, its message, and its detail, an object in JSON."""
+    members = orjson.loads(detail or "{}")
+    return Problem(int(state.removeprefix(REFUSAL)), members.pop("slug"), message or "refused", members)
+
+
 def from_database(error: psycopg.Error) -> Problem | None:
     """Return what an error of PostgreSQL means for the client, None when it is a fault of ours."""
     state = error.sqlstate or ""
     if state.startswith(REFUSAL):
-        members = orjson.loads(error.diag.message_detail or "{}")
-        return Problem(int(state[2:]), members.pop("slug"), error.diag.message_primary or "refused", members)
+        return refusal(state, error.diag.message_primary, error.diag.message_detail)
     if isinstance(error, psycopg.DataError):
         return Problem(422, "unstorable", f"the database cannot hold a value: {error.diag.message_primary or error}")
     if isinstance(error, psycopg.OperationalError | PoolTimeout):

@@ -17,6 +17,7 @@ from pg_steadytext.memory.meaning import Meaning
 from pg_steadytext.memory.settings import MemorySettings
 from pg_steadytext.memory.storage.database import Database
 from pg_steadytext.memory.storage.notices import Notices
+from pg_steadytext.memory.storage.saves import Saves
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Service:
 
     settings: MemorySettings
     database: Database
+    saves: Saves
     guard: BudgetGuard
     meaning: Meaning
     notices: Notices

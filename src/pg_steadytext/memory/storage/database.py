@@ -135,7 +135,10 @@ class Database:
 
     async def call(self, name: str, params: Mapping[str, Any]) -> Row:
         """Run one statement as a transaction of its own, before anybody is known, and return its only row."""
-        async with self.pool.connection() as connection:
-            row = await (await connection.execute(self.sql[name], params, prepare=True)).fetchone()
-        assert row is not None
+        (row,) = await self.calls(name, params)
         return row
+
+    async def calls(self, name: str, params: Mapping[str, Any]) -> list[Row]:
+        """Run one statement as a transaction of its own, before anybody is known, and return its rows."""
+        async with self.pool.connection() as connection:
+            return await (await connection.execute(self.sql[name], params, prepare=True)).fetchall()

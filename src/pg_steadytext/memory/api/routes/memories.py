@@ -11,6 +11,7 @@ from psycopg.types.json import Jsonb
 from pydantic import AwareDatetime
 
 from pg_steadytext.memory.api.callers import Who, find_caller
+from pg_steadytext.memory.api.failures import refusal
 from pg_steadytext.memory.api.models import History, Memories, Memory, MemoryPatch, NewMemory, State, Word
 from pg_steadytext.memory.api.once import REPLAYED, KeyHeader, fingerprint, once
 from pg_steadytext.memory.api.replies import OWN, WRITE, Reply, etag, page, refusals
@@ -35,12 +36,19 @@ def dump_json(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-def as_note(note: NewMemory, entry: UUID) -> Jsonb:
+def note_fields(note: NewMemory, entry: UUID) -> dict[str, Any]:
     """Return what ``memory.add`` takes."""
-    fields = note.model_dump()
-    fields["id"] = entry
-    fields["content_hash"] = "\\x" + content_hash(note.body).hex()
-    return Jsonb(fields, dumps=dump_json)
+    return {**note.model_dump(), "id": entry, "content_hash": as_bytea(content_hash(note.body))}
+
+
+def as_note(note: NewMemory, entry: UUID) -> Jsonb:
+    """Return the same as a parameter."""
+    return Jsonb(note_fields(note, entry), dumps=dump_json)
+
+
+def as_bytea(value: bytes | None) -> str | None:
+    """Spell bytes for PostgreSQL inside JSON."""
+    return None if value is None else "\\x" + value.hex()
 
 
 def shown(row: Row | None, status: int = 200) -> Reply:
@@ -64,18 +72,23 @@ async def save(
     # The hot path: asked for here, and not as dependencies, which cost the framework more than the saved row.
     here, who = of_request(request), find_caller(request)
     word = idempotency_key(key)
-    params = {
-        "kind": who.kind,
-        "hash": who.token_hash,
-        "csrf": who.csrf,
-        "path": request.url.path if word else None,
-        "key": word,
-        "fingerprint": await fingerprint(request) if word else None,
-        "note": as_note(note, here.new_id()),
-        "force": force,
-    }
-    status, headers, body, is_replay = await here.database.call("save", params)
-    return Reply(body, status, orjson.loads(headers)).response(**(REPLAYED if is_replay else {}))
+    stored = await here.saves.save(
+        who.token_hash,
+        {
+            "kind": who.kind,
+            "hash": as_bytea(who.token_hash),
+            "csrf": as_bytea(who.csrf),
+            "path": request.url.path if word else None,
+            "key": word,
+            "fingerprint": as_bytea(await fingerprint(request)) if word else None,
+            "note": note_fields(note, here.new_id()),
+            "force": force,
+        },
+    )
+    if stored.failure:
+        raise refusal(stored.failure, stored.message, stored.detail)
+    replayed = REPLAYED if stored.is_replay else {}
+    return Reply(stored.body, stored.status, orjson.loads(stored.headers)).response(**replayed)
 
 
 @router.get("", response_model=Memories, responses=refusals(*OWN))
@@ -132,7 +145,7 @@ async def change(
     versions = known_versions(if_match, required=True)
     fields = patch.model_dump(include=patch.model_fields_set)
     if "body" in fields:
-        fields["content_hash"] = "\\x" + content_hash(patch.body).hex()
+        fields["content_hash"] = as_bytea(content_hash(patch.body))
     params = {"id": memory_id, "versions": versions, "patch": Jsonb(fields, dumps=dump_json)}
     async with here.database.unit(who, "memories:write") as unit:
 

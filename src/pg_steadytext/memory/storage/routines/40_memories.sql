@@ -65,55 +65,76 @@ BEGIN
 END
 $$;
 
+-- Save a memory, or find the one of the same text. Mostly that is two statements: one counts the memory, and so takes the
+-- lock behind which a user's change_seq grows with the commits; one writes it.
 CREATE OR REPLACE FUNCTION memory.add(
     p_note jsonb, p_force boolean,
     OUT is_new boolean, OUT kept memory.memories, OUT saves_limit bigint, OUT saves_left bigint, OUT saves_reset integer)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_me uuid := memory.me();
-    v_new memory.memories;
-    v_same memory.memories;
+    v_me constant uuid := memory.me();
+    v_new constant memory.memories := jsonb_populate_record(NULL::memory.memories, p_note);
+    v_bytes constant bigint := memory.weigh(v_new);
     v_used memory.usage;
+    v_same memory.memories;
+    v_owned memory.memories;
 BEGIN
-    v_new := jsonb_populate_record(NULL::memory.memories, p_note);
-    v_used := memory.lock_usage();
-    v_same := memory.same_text(v_me, v_new.content_hash);
-    IF v_same.id IS NOT NULL AND NOT p_force THEN
-        is_new := false;
-        kept := v_same;
-        kept.duplicate_of := v_same.id;
-        SELECT c.saves_limit, c.saves_left, c.saves_reset INTO saves_limit, saves_left, saves_reset
-        FROM memory.count_locked(v_used, 0, 0, 0) c;
-        RETURN;
-    END IF;
-    v_new.user_id := v_me;
-    v_new.duplicate_of := v_same.id;
-    v_new.bytes := memory.weigh(v_new);
+    LOOP
+        UPDATE memory.usage u
+        SET memories = u.memories + 1, bytes = u.bytes + v_bytes,
+            saves = CASE WHEN now() >= u.saves_since + interval '1 day' THEN 1 ELSE u.saves + 1 END,
+            saves_since = CASE WHEN now() >= u.saves_since + interval '1 day' THEN now() ELSE u.saves_since END
+        FROM memory.tiers t
+        WHERE u.user_id = v_me AND t.name = u.tier AND u.memories < t.memories AND u.bytes + v_bytes <= t.bytes
+          AND u.saves < t.saves_a_day
+        RETURNING t.saves_a_day, t.saves_a_day - u.saves, memory.seconds_left(u.saves_since)
+        INTO saves_limit, saves_left, saves_reset;
+        IF NOT FOUND THEN
+            -- Beyond a limit: a refusal, or a new day, or the text is there and nothing need be counted.
+            v_used := memory.lock_usage();
+            v_same := memory.same_text(v_me, v_new.content_hash);
+            EXIT WHEN v_same.id IS NOT NULL AND NOT p_force;
+            SELECT c.saves_limit, c.saves_left, c.saves_reset INTO saves_limit, saves_left, saves_reset
+            FROM memory.count_locked(v_used, 1, v_bytes, 1) c;
+        ELSIF p_force THEN
+            v_same := memory.same_text(v_me, v_new.content_hash);
+        END IF;
+        IF v_new.agent_id IS NOT NULL OR v_new.session_id IS NOT NULL THEN
+            v_owned := v_new;
+            v_owned.user_id := v_me;
+            PERFORM memory.check_owner(v_owned);
+        END IF;
+        WITH made AS (
+            INSERT INTO memory.memories (
+                user_id, id, body, title, category, tags, source, provenance, pinned, is_recalled, agent_id,
+                session_id, content_hash, duplicate_of, bytes, version, change_seq, enrichment_status,
+                embedding_status, expires_at, deleted_at, created_at, updated_at)
+            VALUES (
+                v_me, v_new.id, v_new.body, v_new.title, v_new.category, v_new.tags, v_new.source, v_new.provenance,
+                v_new.pinned, v_new.is_recalled, v_new.agent_id, v_new.session_id, v_new.content_hash, v_same.id,
+                v_bytes, 1, nextval('memory.change_seq'), memory.enrichment_of(v_new), 'pending', v_new.expires_at,
+                v_new.deleted_at, coalesce(v_new.created_at, now()), now())
+            ON CONFLICT (user_id, content_hash) WHERE deleted_at IS NULL AND duplicate_of IS NULL DO NOTHING
+            RETURNING *),
+        noted AS (
+            INSERT INTO memory.memory_history (user_id, memory_id, version, action, actor)
+            SELECT m.user_id, m.id, m.version, 'created', current_setting('memory.actor')::jsonb FROM made m)
+        SELECT * INTO kept FROM made;
+        is_new := kept.id IS NOT NULL;
+        IF is_new THEN
+            PERFORM memory.wake_worker();
+            RETURN;
+        END IF;
+        -- The text is there; or it has expired, and makes room.
+        PERFORM memory.count_write(-1, -v_bytes, -1);
+        v_same := memory.same_text(v_me, v_new.content_hash);
+        EXIT WHEN v_same.id IS NOT NULL;
+    END LOOP;
+    is_new := false;
+    kept := v_same;
+    kept.duplicate_of := v_same.id;
     SELECT c.saves_limit, c.saves_left, c.saves_reset INTO saves_limit, saves_left, saves_reset
-    FROM memory.count_locked(v_used, 1, v_new.bytes, 1) c;
-    v_new.version := 1;
-    v_new.change_seq := nextval('memory.change_seq');
-    v_new.enrichment_status := memory.enrichment_of(v_new);
-    v_new.embedding_status := 'pending';
-    v_new.created_at := coalesce(v_new.created_at, now());
-    v_new.updated_at := now();
-    IF v_new.agent_id IS NOT NULL OR v_new.session_id IS NOT NULL THEN
-        PERFORM memory.check_owner(v_new);
-    END IF;
-    INSERT INTO memory.memories (
-        user_id, id, body, title, category, tags, source, provenance, pinned, is_recalled, agent_id,
-        session_id, content_hash, duplicate_of, bytes, version, change_seq, enrichment_status,
-        embedding_status, expires_at, deleted_at, created_at, updated_at)
-    VALUES (
-        v_new.user_id, v_new.id, v_new.body, v_new.title, v_new.category, v_new.tags, v_new.source,
-        v_new.provenance, v_new.pinned, v_new.is_recalled, v_new.agent_id, v_new.session_id,
-        v_new.content_hash, v_new.duplicate_of, v_new.bytes, v_new.version, v_new.change_seq,
-        v_new.enrichment_status, v_new.embedding_status, v_new.expires_at, v_new.deleted_at, v_new.created_at,
-        v_new.updated_at);
-    PERFORM memory.write_history(v_new, 'created'),
-            memory.wake_worker();
-    is_new := true;
-    kept := v_new;
+    FROM memory.count_locked(memory.lock_usage(), 0, 0, 0) c;
 END
 $$;
 

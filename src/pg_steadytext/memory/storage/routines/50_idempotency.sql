@@ -30,8 +30,7 @@ BEGIN
 END
 $$;
 
--- A whole save in one statement, and so in one transaction and one round trip: who, idempotency, plan, duplicate, memory,
--- history, answer.
+-- A whole save: who, idempotency, plan, duplicate, memory, history, answer.
 CREATE OR REPLACE FUNCTION memory.save(
     p_kind text, p_hash bytea, p_csrf bytea, p_path text, p_key text, p_fingerprint bytea, p_note jsonb, p_force boolean,
     OUT status integer, OUT headers jsonb, OUT body text, OUT is_replay boolean)
@@ -63,5 +62,39 @@ BEGIN
     IF p_key IS NOT NULL THEN
         PERFORM memory.idempotency_end('POST', p_path, p_key, p_fingerprint, status, headers, body);
     END IF;
+END
+$$;
+
+-- Saves of several callers in one statement, and so in one transaction and one round trip; each is carried out whole or
+-- refused by itself. What a refusal raises is returned: failure is its SQLSTATE, message and detail. With p_patience, a save
+-- that waits longer for a lock is given up for now, with the failure 55P03, and keeps nobody waiting.
+CREATE OR REPLACE FUNCTION memory.save_group(p_saves jsonb, p_patience text)
+RETURNS TABLE (status integer, headers jsonb, body text, is_replay boolean, failure text, message text, detail text)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_role constant text := current_setting('role');
+    v_one jsonb;
+BEGIN
+    IF p_patience IS NOT NULL THEN
+        PERFORM set_config('lock_timeout', p_patience, true);
+    END IF;
+    FOR v_one IN SELECT e.one FROM jsonb_array_elements(p_saves) WITH ORDINALITY e (one, nr) ORDER BY e.nr LOOP
+        BEGIN
+            SELECT s.* INTO status, headers, body, is_replay
+            FROM memory.save(
+                v_one ->> 'kind', (v_one ->> 'hash')::bytea, (v_one ->> 'csrf')::bytea, v_one ->> 'path', v_one ->> 'key',
+                (v_one ->> 'fingerprint')::bytea, v_one -> 'note', (v_one -> 'force')::boolean) s;
+            failure := NULL;
+        EXCEPTION WHEN OTHERS THEN
+            IF SQLSTATE NOT LIKE 'MC%' AND (p_patience IS NULL OR SQLSTATE NOT IN ('55P03', '40P01')) THEN
+                RAISE;
+            END IF;
+            SELECT NULL, NULL, NULL, NULL INTO status, headers, body, is_replay;
+            GET STACKED DIAGNOSTICS failure = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
+        END;
+        RETURN NEXT;
+        -- The next one is another's: whose it is can be looked up again.
+        PERFORM set_config('role', v_role, true);
+    END LOOP;
 END
 $$;

@@ -3,7 +3,7 @@ GRANT EXECUTE ON FUNCTION memory.me(), memory.refuse(integer, text, text, jsonb)
 GRANT EXECUTE ON FUNCTION
     memory.identify(text, bytea), memory.enter(text, bytea, text, bytea), memory.register(uuid, text, text, text),
     memory.credentials(text), memory.open_session(uuid, uuid, bytea, bytea, interval), memory.close_session(bytea),
-    memory.save(text, bytea, bytea, text, text, bytea, jsonb, boolean), memory.cleanup(integer)
+    memory.save(text, bytea, bytea, text, text, bytea, jsonb, boolean), memory.save_group(jsonb, text), memory.cleanup(integer)
 TO memory_service;
 GRANT EXECUTE ON FUNCTION
     memory.lock_usage(), memory.refuse_amount(text, bigint, bigint, memory.tiers), memory.seconds_left(timestamptz),

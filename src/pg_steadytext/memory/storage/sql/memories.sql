@@ -1,6 +1,5 @@
 -- name: save
-SELECT status, headers::text, body, is_replay
-FROM memory.save(%(kind)s, %(hash)s, %(csrf)s, %(path)s, %(key)s, %(fingerprint)s, %(note)s, %(force)s);
+SELECT status, headers::text, body, is_replay, failure, message, detail FROM memory.save_group(%(saves)s, %(patience)s);
 
 -- name: add
 SELECT a.is_new, (a.kept).id FROM memory.add(%(note)s, %(force)s) a;

@@ -1,0 +1,154 @@
+"""Saves that come at the same time, stored by one statement and one commit; each whole, or refused by itself.
+
+A save that comes alone is stored alone, at once. While others are being stored, those that come wait, and are the next
+group: the busier the service is, the fewer statements, commits and connections it takes for a save.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import psycopg
+
+from pg_steadytext.memory.storage.database import Database, Row
+
+LANES = 2
+"""Groups under way at a time. One process of Python cannot ask for more than two backends can store."""
+MOST = 32
+"""Saves of a group: fewer than the subtransactions that PostgreSQL keeps in memory."""
+MOST_CHARACTERS = 1_000_000
+"""What a group holds, unless it is a single save."""
+PATIENCE = "20ms"
+"""How long a group waits for a lock that somebody else holds, such as an import of the same user."""
+KEPT_WAITING = ("55P03", "40P01")
+"""The failures of a save that would have kept its group waiting: it is carried out again by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of a save: an answer, or `failure`, the SQLSTATE of a refusal, with its message and detail."""
+
+    status: int
+    headers: str
+    body: str
+    is_replay: bool
+    failure: str | None
+    message: str | None
+    detail: str | None
+
+
+@dataclass(slots=True)
+class _Save:
+    owner: bytes
+    text: str
+    stored: asyncio.Future[Stored] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def end(self, row: Row) -> None:
+        if not self.stored.done():
+            self.stored.set_result(Stored(*row))
+
+    def fail(self, error: Exception) -> None:
+        if not self.stored.done():
+            self.stored.set_exception(error)
+
+
+class Saves:
+    """The saves of one process."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: deque[_Save] = deque()
+        self._under_way: set[bytes] = set()
+        self._alone: Counter[bytes] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._lanes = 0
+
+    async def save(self, owner: bytes, entry: Mapping[str, Any]) -> Stored:
+        """Store what ``memory.save_group`` takes as one of its saves. `owner` tells whose it is: the token's hash.
+
+        Raises ``psycopg.Error`` where PostgreSQL does, and ``PoolTimeout`` when no connection becomes free.
+        """
+        # Spelt here, so that what cannot be spelt is this save's failure alone.
+        one = _Save(owner, orjson.dumps(entry).decode())
+        if self._alone[owner]:
+            self._begin(self._store_alone(one))
+        else:
+            self._waiting.append(one)
+            if self._lanes < LANES:
+                self._lanes += 1
+                self._begin(self._lane())
+        return await one.stored
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _lane(self) -> None:
+        try:
+            while group := self._take():
+                owners = {one.owner for one in group}
+                self._under_way |= owners
+                try:
+                    await self._store(group)
+                finally:
+                    self._under_way -= owners
+        finally:
+            self._lanes -= 1
+
+    def _take(self) -> list[_Save]:
+        """The next group: those who wait, but for owners whose lock another lane holds."""
+        group: list[_Save] = []
+        left: list[_Save] = []
+        size = 0
+        while self._waiting and len(group) < MOST:
+            one = self._waiting.popleft()
+            if one.owner in self._under_way or (group and size + len(one.text) > MOST_CHARACTERS):
+                left.append(one)
+            else:
+                group.append(one)
+                size += len(one.text)
+        self._waiting.extendleft(reversed(left))
+        return group
+
+    async def _store(self, group: list[_Save]) -> None:
+        try:
+            rows = await self._ask(group, PATIENCE)
+        except psycopg.Error as error:
+            if len(group) == 1 or _may_be_stored(error):
+                for one in group:
+                    one.fail(error)
+            else:
+                for one in group:
+                    self._begin(self._store_alone(one))
+            return
+        for one, row in zip(group, rows, strict=True):
+            if row[4] in KEPT_WAITING:
+                self._begin(self._store_alone(one))
+            else:
+                one.end(row)
+
+    async def _store_alone(self, one: _Save) -> None:
+        self._alone[one.owner] += 1
+        try:
+            (row,) = await self._ask([one], None)
+            one.end(row)
+        except psycopg.Error as error:
+            one.fail(error)
+        finally:
+            self._alone[one.owner] -= 1
+            self._alone += Counter()  # forgets who has none
+
+    async def _ask(self, group: list[_Save], patience: str | None) -> list[Row]:
+        saves = f"[{','.join(one.text for one in group)}]"
+        return await self._database.calls("save", {"saves": saves, "patience": patience})
+
+
+def _may_be_stored(error: psycopg.Error) -> bool:
+    """Whether the connection was lost, so that nobody knows; who asked finds out by asking again with the same key."""
+    return isinstance(error, psycopg.OperationalError) and not isinstance(error, psycopg.errors.QueryCanceled)
