@@ -95,7 +95,7 @@ def spender(
         try:
             return await act(guard)
         finally:
-            await guard.breakers.close()
+            await guard.close()
             await own.close()
 
     return asyncio.run(main())
@@ -137,7 +137,7 @@ async def main(words: list[str]) -> None:
     acts: dict[str, Callable[..., Awaitable[Any]]] = {"hold": hold, "probe": probe}
     guard = make_guard(settings, database)
     await acts[words[0]](guard, UUID(words[2]))
-    await guard.breakers.close()
+    await guard.close()
     await database.close()
 
 

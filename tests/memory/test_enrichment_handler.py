@@ -42,8 +42,9 @@ class Allowing:
         self.asked: list[tuple[str, str]] = []
 
     async def call(
-        self, purpose: str, model: str, user_id: UUID, most: Tokens, work: Callable[[], Awaitable[tuple[T, Tokens]]]
-    ) -> T:
+        self, purpose: str, model: str, user_id: UUID, most: Tokens, work: Callable[[], Awaitable[tuple[T, Tokens]]],
+        *, settles_later: bool = False,
+    ) -> T:  # fmt: skip
         self.asked.append((purpose, model))
         if self.retry_at is not None:
             raise UnaffordableError("the user's budget of the day is spent", self.retry_at)

@@ -125,5 +125,5 @@ async def _memory_lanes(connect: Connect) -> AsyncIterator[tuple[dict[str, MakeL
         for broker in (sending, receiving):
             if broker is not None:
                 await broker.close()
-        await guard.breakers.close()
+        await guard.close()
         await database.close()

@@ -50,7 +50,7 @@ class Meaning:
                 raise DeadlineExceeded(f"the model did not answer within {self._deadline_ms} ms") from None
             return found.embeddings[0], likely_tokens([query])
 
-        vector = await self._guard.call(PURPOSE, MODEL, user_id, most_tokens([query]), ask)
+        vector = await self._guard.call(PURPOSE, MODEL, user_id, most_tokens([query]), ask, settles_later=True)
         self._kept[query] = vector
         if len(self._kept) > KEPT:
             self._kept.popitem(last=False)

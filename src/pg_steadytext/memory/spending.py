@@ -10,7 +10,7 @@ from pg_steadytext.memory.storage.redis_window import RedisWindow
 
 
 def make_guard(settings: MemorySettings, database: Database) -> BudgetGuard:
-    """Return a guard, whose breakers' window is in Redis where the settings name one; close ``guard.breakers`` at last.
+    """Return a guard, whose breakers' window is in Redis where the settings name one; close it at last.
 
     Databases that share a Redis need different names, or a database number of Redis each.
     """

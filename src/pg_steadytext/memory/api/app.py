@@ -69,7 +69,7 @@ def create(settings: MemorySettings, *, sql: Mapping[str, bytes] | None = None) 
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             meaning.close()
-            await guard.breakers.close()
+            await guard.close()
             await database.close()
 
     app = FastAPI(

@@ -51,7 +51,11 @@ class Guard(Protocol):
     """Reserves a call's price, makes the call while the breaker lets it, and settles what it cost."""
 
     async def call(
-        self, purpose: str, model: str, user_id: UUID, most: Tokens, work: Callable[[], Awaitable[tuple[T, Tokens]]]
-    ) -> T:
-        """Return what ``work`` returns; raises ``UnaffordableError`` without having called it, or what it raises."""
+        self, purpose: str, model: str, user_id: UUID, most: Tokens, work: Callable[[], Awaitable[tuple[T, Tokens]]],
+        *, settles_later: bool = False,
+    ) -> T:  # fmt: skip
+        """Return what ``work`` returns; raises ``UnaffordableError`` without having called it, or what it raises.
+
+        With `settles_later` it does not wait until what the call cost is written down.
+        """
         ...

@@ -6,9 +6,9 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -59,9 +59,12 @@ class BudgetGuard:
         self._ending: set[asyncio.Task[None]] = set()
 
     async def call(
-        self, purpose: str, model: str, user_id: UUID, most: Tokens, work: Callable[[], Awaitable[tuple[T, Tokens]]]
-    ) -> T:
+        self, purpose: str, model: str, user_id: UUID, most: Tokens, work: Callable[[], Awaitable[tuple[T, Tokens]]],
+        *, settles_later: bool = False,
+    ) -> T:  # fmt: skip
         """Return what ``work`` returns.
+
+        With `settles_later` it does not wait until the call is settled; until then its reservation holds.
 
         Raises ``UnaffordableError``, ``UnpricedModelError`` or ``UnknownUserError`` without having called it, else what
         it raises. What it used is unknown then, and counts as all of ``most``, unless it raised ``CallFailedError``.
@@ -72,7 +75,7 @@ class BudgetGuard:
         try:
             await self._reserve(passed, purpose, user_id, most)
         except BaseException:
-            await self._last(self.breakers.give_back(passed))
+            await asyncio.shield(self._begin(self.breakers.give_back(passed)))
             raise
         began = self._clock()
         used: Tokens | None = None
@@ -92,8 +95,16 @@ class BudgetGuard:
             used = error.used
             raise
         finally:
-            await self._last(self._end(passed, used, outcome, (self._clock() - began) * 1000))
+            ending = self._begin(self._end(passed, used, outcome, (self._clock() - began) * 1000))
+            if not settles_later:
+                await asyncio.shield(ending)
         return result
+
+    async def close(self) -> None:
+        """Let what is being settled be settled, and give the breakers' connections back."""
+        while self._ending:
+            await asyncio.gather(*self._ending, return_exceptions=True)
+        await self.breakers.close()
 
     async def _reserve(self, passed: Pass, purpose: str, user_id: UUID, most: Tokens) -> None:
         micros, refusal, says, retry_at = await self._database.call(
@@ -109,12 +120,12 @@ class BudgetGuard:
             raise UnaffordableError(says, retry_at or datetime.now(UTC) + timedelta(seconds=5))
         log.debug("reserved %s micros for %s", micros, passed.call)
 
-    async def _last(self, ending: Awaitable[None]) -> None:
-        """Finish even when the caller is cancelled meanwhile."""
-        task = asyncio.ensure_future(ending)
+    def _begin(self, ending: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin what is to finish even when the caller is cancelled meanwhile."""
+        task = asyncio.create_task(ending)
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
-        await asyncio.shield(task)
+        return task
 
     async def _end(self, passed: Pass, used: Tokens | None, outcome: Outcome, milliseconds: float) -> None:
         read, written = (used.read, used.written) if used is not None else (None, None)

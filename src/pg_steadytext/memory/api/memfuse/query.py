@@ -45,7 +45,7 @@ async def query(here: Here, who: Who, user_id: str, wish: Query) -> Response:
     (found,) = await here.database.call("search", {
         **token_of(who), "query": as_words(asked), "vector": vector, "mode": "hybrid", "limit": wish.top_k,
         "floor": None, "explain": True, "highlight": False, "without": without and Jsonb(without, dumps=dump_json),
-        "filter": Jsonb(kept, dumps=dump_json),
+        "filter": Jsonb(kept, dumps=dump_json), "worded": None, "shown": None,
     })  # fmt: skip
     told = orjson.loads(found)
     async with here.database.unit(who, "memories:read") as unit:

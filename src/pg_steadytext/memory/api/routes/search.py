@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -58,15 +59,23 @@ async def search(
 ) -> Response:  # fmt: skip
     """Find memories: by meaning and by words (hybrid), or one of them. Where meaning cannot be had, by words alone."""
     user_id, headers = await here.database.call("begin_search", token_of(who))
-    vector, without = (None, None) if mode == "keyword" else await meaning_of(here, query, user_id)
     wanted = {
         f"tags_{tags}": tag, "category": category, "source": source, "agent_id": agent_id, "session_id": session_id,
         "from": since, "to": until, "pinned": pinned,
     }  # fmt: skip
+    kept = Jsonb({name: value for name, value in wanted.items() if value is not None}, dumps=dump_json)
+    asked = {**token_of(who), "query": query, "filter": kept, "limit": limit}
+    vector, without, worded, shown = None, None, None, None
+    if mode == "semantic":
+        vector, without = await meaning_of(here, query, user_id)
+    elif mode == "hybrid":
+        # The database looks for the words while the model reads them.
+        (vector, without), (worded, shown) = await asyncio.gather(
+            meaning_of(here, query, user_id), here.database.call("look_for_words", asked)
+        )
     (found,) = await here.database.call("search", {
-        **token_of(who), "query": query, "vector": vector, "mode": mode, "limit": limit, "floor": floor,
-        "explain": explain, "highlight": highlight, "without": without and Jsonb(without, dumps=dump_json),
-        "filter": Jsonb({name: value for name, value in wanted.items() if value is not None}, dumps=dump_json),
+        **asked, "vector": vector, "mode": mode, "floor": floor, "explain": explain, "highlight": highlight,
+        "without": without and Jsonb(without, dumps=dump_json), "worded": worded, "shown": shown,
     })  # fmt: skip
     return Reply(found, headers=orjson.loads(headers)).response()
 

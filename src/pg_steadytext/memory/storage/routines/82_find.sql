@@ -8,6 +8,8 @@ DECLARE
     v_left bigint;
 BEGIN
     SELECT e.user_id INTO user_id FROM memory.enter(p_kind, p_hash, 'memories:read', p_csrf) e;
+    -- Nobody waits for the disk: a crash of the server may take the last counts back.
+    PERFORM set_config('synchronous_commit', 'off', true);
     v_left := memory.count_rate('searches');
     SELECT jsonb_build_object('RateLimit-Limit', (v_left + r.used)::text, 'RateLimit-Remaining', v_left::text,
                               'RateLimit-Reset', memory.seconds_left(r.since)::text)
@@ -43,25 +45,38 @@ BEGIN
 END
 $$;
 
+-- The same for who has not been let in yet: what words find is looked for while a model reads the query. p_most is what
+-- memory.find would ask for.
+CREATE OR REPLACE FUNCTION memory.look_for_words(
+    p_kind text, p_hash bytea, p_csrf bytea, p_query text, p_filter jsonb, p_limit integer,
+    OUT ids uuid[], OUT shown tsquery)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM memory.enter(p_kind, p_hash, 'memories:read', p_csrf);
+    SELECT w.ids, w.shown INTO ids, shown FROM memory.find_words(p_query, p_filter, p_limit, greatest(4 * p_limit, 40)) w;
+END
+$$;
+
 -- Both arms, joined by reciprocal rank fusion (Cormack, Clarke, Buettcher 2009). Their k = 60 is for lists a thousand deep;
 -- of 40, k = 10 keeps the first places worth more than the last. Every row is read under row-level security, whoever
--- nominated it.
+-- nominated it. p_worded and p_shown are what words found, where that is known already.
+DROP FUNCTION IF EXISTS memory.find(text, text, text, jsonb, integer, double precision, boolean, boolean);
 CREATE OR REPLACE FUNCTION memory.find(
     p_query text, p_vector text, p_mode text, p_filter jsonb, p_limit integer, p_floor double precision, p_explain boolean,
-    p_highlight boolean)
+    p_highlight boolean, p_worded uuid[] DEFAULT NULL, p_shown tsquery DEFAULT NULL)
 RETURNS jsonb LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_deep integer := CASE p_mode WHEN 'hybrid' THEN greatest(4 * p_limit, 40) ELSE p_limit END;
     v_near uuid[] := '{}';
     v_similarities double precision[] := '{}';
-    v_worded uuid[] := '{}';
-    v_shown tsquery;
+    v_worded uuid[] := p_worded;
+    v_shown tsquery := p_shown;
     v_items jsonb;
 BEGIN
     IF p_mode <> 'keyword' THEN
         SELECT n.ids, n.similarities INTO v_near, v_similarities FROM memory.nearest(p_vector, p_filter, v_deep) n;
     END IF;
-    IF p_mode <> 'semantic' THEN
+    IF p_mode <> 'semantic' AND p_worded IS NULL THEN
         SELECT w.ids, w.shown INTO v_worded, v_shown FROM memory.find_words(p_query, p_filter, p_limit, v_deep) w;
     END IF;
     IF v_shown IS NULL AND p_highlight THEN
@@ -105,10 +120,12 @@ BEGIN
 END
 $$;
 
+DROP FUNCTION IF EXISTS memory.search(text, bytea, bytea, text, text, text, jsonb, jsonb, integer, double precision, boolean, boolean);
 -- p_without says why there is no vector, where there is none although it was wanted.
 CREATE OR REPLACE FUNCTION memory.search(
     p_kind text, p_hash bytea, p_csrf bytea, p_query text, p_vector text, p_mode text, p_without jsonb, p_filter jsonb,
-    p_limit integer, p_floor double precision, p_explain boolean, p_highlight boolean)
+    p_limit integer, p_floor double precision, p_explain boolean, p_highlight boolean,
+    p_worded uuid[] DEFAULT NULL, p_shown tsquery DEFAULT NULL)
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_mode text := CASE WHEN p_vector IS NULL THEN 'keyword' ELSE p_mode END;
@@ -125,7 +142,8 @@ BEGIN
     RETURN jsonb_build_object('mode', v_mode, 'degraded_because', NULL, 'degraded_detail', NULL, 'retry_at', NULL,
                               'pending_embeddings', v_pending)
            || coalesce(v_without, '{}')
-           || jsonb_build_object('items', memory.find(p_query, p_vector, v_mode, p_filter, p_limit, p_floor, p_explain, p_highlight));
+           || jsonb_build_object('items', memory.find(p_query, p_vector, v_mode, p_filter, p_limit, p_floor, p_explain, p_highlight,
+                                                        p_worded, p_shown));
 END
 $$;
 
@@ -154,9 +172,10 @@ $$;
 
 GRANT EXECUTE ON FUNCTION
     memory.find_words(text, jsonb, integer, integer), memory.pending_embeddings(),
-    memory.find(text, text, text, jsonb, integer, double precision, boolean, boolean)
+    memory.find(text, text, text, jsonb, integer, double precision, boolean, boolean, uuid[], tsquery)
 TO memory_app;
 GRANT EXECUTE ON FUNCTION
     memory.begin_search(text, bytea, bytea), memory.similar_to(text, bytea, bytea, uuid, integer, double precision),
-    memory.search(text, bytea, bytea, text, text, text, jsonb, jsonb, integer, double precision, boolean, boolean)
+    memory.look_for_words(text, bytea, bytea, text, jsonb, integer),
+    memory.search(text, bytea, bytea, text, text, text, jsonb, jsonb, integer, double precision, boolean, boolean, uuid[], tsquery)
 TO memory_service;
