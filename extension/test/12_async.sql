@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(30);
+SELECT plan(31);
 
 SELECT throws_ok($$SELECT steadytext_generate_async(NULL)$$, '22004', 'Prompt cannot be null');
 SELECT throws_ok($$SELECT steadytext_generate_async('  ')$$, '22023', 'Prompt cannot be empty');
@@ -36,6 +36,10 @@ SELECT steadytext_cancel_async(:'one') \g /dev/null
 SELECT isnt(steadytext_embed_async('y', dedupe_key => 'k'), :'one'::uuid, 'a finished one does not');
 SELECT throws_ok(format('SELECT steadytext_get_async_result((%L::uuid[])[1], 1)', :'batch'), '55000', NULL,
     'the transaction that queued a request cannot wait for it');
+SAVEPOINT inner_one;
+SELECT steadytext_embed_async('in a savepoint') AS nested \gset
+RELEASE inner_one;
+SELECT throws_ok(format('SELECT steadytext_get_async_result(%L, 1)', :'nested'), '55000', NULL, 'nor can one whose savepoint did');
 SELECT is((SELECT count(*) FROM steadytext_audit_log WHERE action = 'cancel_async' AND request_id = :'one'), 1::bigint, 'a cancel is in the audit log');
 SELECT is(params, jsonb_build_object('request', params -> 'request', 'cache', params -> 'cache'), 'a request carries what its worker needs')
 FROM steadytext_queue WHERE request_id = (:'batch'::uuid[])[1];
