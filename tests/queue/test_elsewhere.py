@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import psycopg
+from psycopg import sql
 
 from pg_steadytext.cluster.postgres import PrivateCluster
+from pg_steadytext.queue.sessions import Connection, Session
 from tests.queue.workers import Queue, WorkerProcess
 from tests.support.databases import Roles
 
@@ -66,3 +70,39 @@ def test_the_extension_may_be_in_any_schema(
         assert result[0].startswith("[")
     finally:
         assert worker.stop() == 0
+
+
+LIMITS = {
+    "default_transaction_isolation": "serializable",
+    "statement_timeout": "100ms",
+    "lock_timeout": "1ms",
+    "idle_session_timeout": "100ms",
+}
+
+
+def test_what_a_database_sets_for_its_sessions_does_not_hold_for_a_worker(
+    cluster: PrivateCluster, database: str, connection: psycopg.Connection
+) -> None:
+    for name, value in LIMITS.items():
+        setting = sql.SQL("ALTER DATABASE {} SET {} = {}")
+        connection.execute(setting.format(sql.Identifier(database), sql.Identifier(name), sql.Literal(value)))
+
+    async def connect() -> Connection:
+        return await psycopg.AsyncConnection.connect(
+            host=str(cluster.home.run), port=cluster.port, dbname=database, user="postgres", autocommit=True
+        )
+
+    async def told(prepare: str, is_pooled: bool) -> tuple[str, ...]:
+        ask = b"SELECT current_setting('transaction_isolation'), pg_sleep(0.15)"
+        session = Session(connect, "test", prepare, {"ask": ask})
+        await session.connected()
+        session.is_pooled = is_pooled
+        if not is_pooled:
+            await asyncio.sleep(0.2)
+        (row,) = await session.run_once("ask")
+        await session.close()
+        return row
+
+    for prepare in ("prepare", "prepare_claims"):
+        assert asyncio.run(told(prepare, False))[0] == "read committed"
+    assert asyncio.run(told("prepare", True))[0] == "read committed"

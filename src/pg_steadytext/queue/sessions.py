@@ -122,6 +122,7 @@ class Session:
             try:
                 connection = await self._connect()
                 self.is_pooled = await is_pooled(connection)
+                await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
                 if not self.is_pooled:
                     await connection.execute(SQL[self._prepare], {"local": False})
             except psycopg.OperationalError as error:
