@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(31);
+SELECT plan(34);
 
 SELECT throws_ok($$SELECT steadytext_generate_async(NULL)$$, '22004', 'Prompt cannot be null');
 SELECT throws_ok($$SELECT steadytext_generate_async('  ')$$, '22023', 'Prompt cannot be empty');
@@ -8,6 +8,9 @@ SELECT throws_ok($$SELECT steadytext_generate_async('x', seed => -1)$$, '22023',
 SELECT throws_ok($$SELECT steadytext_generate_async('x', priority => 11)$$, '22023', 'priority must be between 1 and 10, not 11');
 SELECT throws_ok($$SELECT steadytext_generate_async('x', priority => NULL)$$, '22004', 'priority cannot be null');
 SELECT throws_ok($$SELECT steadytext_generate_async('x', max_retries => -1)$$, '22023', NULL);
+SELECT throws_ok($$SELECT steadytext_generate_async('x', stream => NULL)$$, '22004', 'stream cannot be null');
+SELECT throws_ok($$SELECT steadytext_generate_choice_async('x', ARRAY['a', ' '])$$, '22023', 'Choice cannot be empty');
+SELECT throws_ok($$SELECT steadytext_rerank_async('q', array_fill('d'::text, ARRAY[20001]))$$, '22023', 'documents may hold at most 20000 texts, not 20001');
 SELECT throws_ok($$SELECT steadytext_generate_async('x', dedupe_key => '')$$, '22023', NULL);
 SELECT throws_ok($$SELECT steadytext_generate_async('x', not_before => 'infinity')$$, '22023', NULL);
 SELECT throws_ok($$SELECT steadytext_generate_async('x', model => 'none such')$$, 'P0002', NULL);
