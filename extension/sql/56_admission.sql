@@ -230,13 +230,14 @@ COMMENT ON COLUMN @extschema@.steadytext_rate_limits.current_minute_count IS
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.steadytext_rate_limits', '');
 
--- When the next request could arrive in a window after `requests` more.
+-- When the next request could arrive in a window after `requests` more. None was let through more than a period ahead of
+-- its time: an arrival far later than that is of a clock that has been set back since, and means nothing.
 CREATE FUNCTION @extschema@._steadytext_rate_arrival(
     arrival timestamptz, moment timestamptz, period interval, number integer, requests integer
 ) RETURNS timestamptz
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN greatest(arrival, moment) + period * (requests::double precision / number);
+    RETURN CASE WHEN arrival > moment + 2 * period THEN moment ELSE greatest(arrival, moment) END + period * (requests::double precision / number);
 END
 $$;
 
@@ -282,14 +283,18 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     who text;
+    most integer;
     pause double precision;
 BEGIN
     FOREACH who IN ARRAY CASE WHEN user_id IS NULL OR user_id = owner THEN ARRAY[owner]
                               ELSE ARRAY[least(owner, user_id), greatest(owner, user_id)] END LOOP
         pause := @extschema@._steadytext_rate_take(who, requests);
         IF pause > 0 THEN
+            SELECT least(r.requests_per_minute, r.requests_per_hour, r.requests_per_day) INTO most
+            FROM @extschema@.steadytext_rate_limits r WHERE r.user_id = who;
             PERFORM @extschema@._steadytext_raise('53400', format('rate limit exceeded for "%s"', left(who, 100)),
-                format('Try again in %s seconds.', ceil(pause)));
+                CASE WHEN requests > most THEN format('Queue at most %s requests at once.', most)
+                     ELSE format('Try again in %s seconds.', ceil(pause)) END);
         END IF;
     END LOOP;
 END

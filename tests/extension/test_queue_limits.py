@@ -147,6 +147,25 @@ def test_a_rolled_back_request_uses_no_rate(connect: Sessions, make_role: Roles)
         session.execute("SELECT steadytext_check_rate_limit('somebody else')")
 
 
+def test_a_batch_that_no_window_holds_is_told_so(connect: Sessions) -> None:
+    session = connect()
+    session.execute("SELECT steadytext_rate_limit_set('alice', 3)")
+    with pytest.raises(psycopg.errors.ConfigurationLimitExceeded, match='"alice"') as refused:
+        session.execute("SELECT steadytext_embed_batch_async(ARRAY['a', 'b', 'c', 'd'], user_id => 'alice')")
+    assert refused.value.diag.message_hint == "Queue at most 3 requests at once."
+    session.execute("SELECT steadytext_embed_batch_async(ARRAY['a', 'b', 'c'], user_id => 'alice')")
+
+
+def test_a_clock_that_was_ahead_locks_nobody_out(connect: Sessions) -> None:
+    session = connect()
+    session.execute("SELECT steadytext_rate_limit_set('alice', 60)")
+    session.execute("SELECT steadytext_embed_async('x', user_id => 'alice')")
+    session.execute("UPDATE steadytext_rate_limits SET minute_arrival = minute_arrival + interval '1 day'")
+    session.execute("SELECT steadytext_embed_async('x', user_id => 'alice')")
+    row = session.execute("SELECT minute_arrival < now() + interval '1 minute' FROM steadytext_rate_limits").fetchone()
+    assert row == (True,)
+
+
 def test_limits_of_an_applications_users_hold_beside_the_roles(connect: Sessions) -> None:
     session = connect()
     session.execute("SELECT steadytext_rate_limit_set('alice', 2)")
