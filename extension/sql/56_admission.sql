@@ -121,7 +121,7 @@ DECLARE
 BEGIN
     BEGIN
         INSERT INTO @extschema@._steadytext_queue_admissions VALUES (pg_current_xact_id(), '', '', 0)
-        RETURNING @extschema@._steadytext_xid8(xmin)::text INTO newest;
+        RETURNING @extschema@._steadytext_xid8(xmin)::text::bigint INTO newest;
         RAISE SQLSTATE 'ST001';
     EXCEPTION WHEN SQLSTATE 'ST001' THEN
         NULL;
