@@ -113,6 +113,8 @@ class Link:
             connection = await self._open_connection()
             try:
                 pooled = await is_pooled(connection)
+                if not pooled:
+                    await connection.execute(SQL["isolate"])
                 schema = await _extension_schema(connection)
             except BaseException:
                 await connection.close()
