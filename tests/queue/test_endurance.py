@@ -183,6 +183,7 @@ def test_a_worker_outlives_the_extension_and_serves_the_next_one(
     worker.wait_for_log("the daemon has started")
     drop_extension(queue)
     worker.wait_for_log("work failed")
+    worker.wait_for_log("the database has no extension pg_steadytext")
     queue.connection.execute("CREATE EXTENSION pg_steadytext CASCADE")
     queue.connection.execute("SELECT steadytext_config_set('daemon_port', %s)", (str(daemon.port),))
     worker.wait_for_log("takes from", times=2)
