@@ -56,7 +56,13 @@ BEGIN
         PERFORM @extschema@._steadytext_raise('22023', 'Choices array must contain at least 2 options');
     ELSIF (SELECT count(DISTINCT c) FROM unnest(choices) c) < cardinality(choices) THEN
         PERFORM @extschema@._steadytext_raise('22023', 'Choices array cannot contain duplicates');
+    ELSIF cardinality(choices) > 1000 THEN
+        PERFORM @extschema@._steadytext_raise('22023',
+            format('choices may hold at most 1000 options, not %s', cardinality(choices)));
     END IF;
+    PERFORM @extschema@._steadytext_raise('22023', CASE WHEN c ~ '[^[:space:]]'
+        THEN format('a choice may have at most 1000 characters, not %s', length(c)) ELSE 'Choice cannot be empty' END)
+    FROM unnest(choices) c WHERE c !~ '[^[:space:]]' OR length(c) > 1000;
     RETURN to_jsonb(choices);
 END
 $$;

@@ -97,19 +97,57 @@ BEGIN
 END
 $$;
 
--- At commit: settle the caps, and wake workers that wait for the lane. The caps are settled under a lock that lasts until the commit is visible. It is shared while the bound holds,
--- so that commits still go to disk together.
+-- The full id of a transaction from the 32 bits that a row keeps of it. Few are newer than what a snapshot has seen.
+CREATE FUNCTION @extschema@._steadytext_xid8(short xid) RETURNS xid8
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    near constant bigint := pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
+    round constant bigint := 4294967296;
+    newer constant bigint := 1048576;
+    behind constant bigint := ((near - short::text::bigint + newer) % round + round) % round - newer;
+BEGIN
+    RETURN greatest(near - behind, 0)::text::xid8;
+END
+$$;
+
+-- Whether a transaction has committed that this one, above READ COMMITTED, cannot see. Only an id handed out now tells
+-- how far the others have come; the row that takes it is gone again at once.
+CREATE FUNCTION @extschema@._steadytext_queue_is_past() RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    seen constant pg_snapshot := pg_current_snapshot();
+    ahead constant bigint := pg_snapshot_xmax(seen)::text::bigint;
+    newest bigint;
+BEGIN
+    BEGIN
+        INSERT INTO @extschema@._steadytext_queue_admissions VALUES (pg_current_xact_id(), '', '', 0)
+        RETURNING @extschema@._steadytext_xid8(xmin)::text::bigint INTO newest;
+        RAISE SQLSTATE 'ST001';
+    EXCEPTION WHEN SQLSTATE 'ST001' THEN
+        NULL;
+    END;
+    RETURN newest - ahead > 10000 OR EXISTS (
+        SELECT FROM (SELECT pg_snapshot_xip(seen) UNION ALL SELECT x::text::xid8 FROM generate_series(ahead, newest) x) o (xid)
+        WHERE pg_xact_status(o.xid) = 'committed');
+END
+$$;
+
+-- At commit: settle the caps, and wake workers that wait for the lane. The caps are settled under a lock that lasts until
+-- the commit is visible. It is shared while the bound holds, so that commits still go to disk together. A transaction above
+-- READ COMMITTED may not see what was settled since it began: where that could matter, it fails like any other that cannot
+-- be serialized.
 CREATE FUNCTION @extschema@._steadytext_queue_settle(scope text, most bigint, first_id bigint) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 #variable_conflict use_variable
 DECLARE
     key constant integer := hashtext('pg_steadytext queue ' || scope);
+    is_current constant boolean := current_setting('transaction_isolation') IN ('read committed', 'read uncommitted');
     mark bigint;
     counted bigint;
 BEGIN
     BEGIN
         PERFORM pg_advisory_xact_lock_shared(20259, key);
-        IF @extschema@._steadytext_queue_fits(scope, most, first_id) THEN
+        IF is_current AND @extschema@._steadytext_queue_fits(scope, most, first_id) THEN
             RETURN;
         END IF;
         RAISE SQLSTATE 'ST001';
@@ -122,6 +160,12 @@ BEGIN
         -- only SET CONSTRAINTS ... IMMEDIATE makes a transaction hold the lock for longer than its commit takes
         PERFORM @extschema@._steadytext_raise('53400', 'another transaction keeps the queue''s limits locked', 'Try again.');
     END;
+    IF NOT is_current THEN
+        PERFORM FROM @extschema@._steadytext_queue_depth d WHERE d.scope = scope FOR SHARE;
+        IF @extschema@._steadytext_queue_fits(scope, most, first_id) THEN
+            RETURN;
+        END IF;
+    END IF;
     UPDATE @extschema@._steadytext_queue_depth d SET active = d.active + greatest(0, d.id_mark - first_id + 1)
     WHERE d.scope = scope
       AND d.active + greatest(0, d.id_mark - first_id + 1) + @extschema@._steadytext_queue_last_id() - d.id_mark <= most;
@@ -132,6 +176,9 @@ BEGIN
     counted := @extschema@._steadytext_queue_count(scope, most);
     IF counted > most THEN
         PERFORM @extschema@._steadytext_queue_refuse(scope, most);
+    ELSIF NOT is_current AND @extschema@._steadytext_queue_is_past() THEN
+        PERFORM @extschema@._steadytext_raise('40001', 'could not serialize access: others have queued requests meanwhile',
+            'Try the transaction again, or queue at READ COMMITTED.');
     END IF;
     INSERT INTO @extschema@._steadytext_queue_depth AS d VALUES (scope, counted, mark)
     ON CONFLICT ON CONSTRAINT _steadytext_queue_depth_pkey DO UPDATE SET active = excluded.active, id_mark = excluded.id_mark;
@@ -183,13 +230,14 @@ COMMENT ON COLUMN @extschema@.steadytext_rate_limits.current_minute_count IS
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.steadytext_rate_limits', '');
 
--- When the next request could arrive in a window after `requests` more.
+-- When the next request could arrive in a window after `requests` more. None was let through more than a period ahead of
+-- its time: an arrival far later than that is of a clock that has been set back since, and means nothing.
 CREATE FUNCTION @extschema@._steadytext_rate_arrival(
     arrival timestamptz, moment timestamptz, period interval, number integer, requests integer
 ) RETURNS timestamptz
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN greatest(arrival, moment) + period * (requests::double precision / number);
+    RETURN CASE WHEN arrival > moment + 2 * period THEN moment ELSE greatest(arrival, moment) END + period * (requests::double precision / number);
 END
 $$;
 
@@ -235,14 +283,18 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     who text;
+    most integer;
     pause double precision;
 BEGIN
     FOREACH who IN ARRAY CASE WHEN user_id IS NULL OR user_id = owner THEN ARRAY[owner]
                               ELSE ARRAY[least(owner, user_id), greatest(owner, user_id)] END LOOP
         pause := @extschema@._steadytext_rate_take(who, requests);
         IF pause > 0 THEN
+            SELECT least(r.requests_per_minute, r.requests_per_hour, r.requests_per_day) INTO most
+            FROM @extschema@.steadytext_rate_limits r WHERE r.user_id = who;
             PERFORM @extschema@._steadytext_raise('53400', format('rate limit exceeded for "%s"', left(who, 100)),
-                format('Try again in %s seconds.', ceil(pause)));
+                CASE WHEN requests > most THEN format('Queue at most %s requests at once.', most)
+                     ELSE format('Try again in %s seconds.', ceil(pause)) END);
         END IF;
     END LOOP;
 END

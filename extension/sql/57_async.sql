@@ -103,7 +103,9 @@ BEGIN
         prompt, max_tokens, use_cache, seed, eos_string, model, model_repo, model_filename, size, unsafe_mode,
         thinking_mode, temperature);
     params := @extschema@._steadytext_queue_params(plan.request - 'prompt', plan.params, plan.cached);
-    IF stream THEN
+    IF stream IS NULL THEN
+        PERFORM @extschema@._steadytext_raise('22004', 'stream cannot be null');
+    ELSIF stream THEN
         params := params || '{"stream": true}';
     END IF;
     RETURN (@extschema@._steadytext_queue_push(
@@ -145,6 +147,9 @@ BEGIN
         PERFORM @extschema@._steadytext_raise('22004', 'documents cannot be null');
     ELSIF cardinality(documents) = 0 THEN
         PERFORM @extschema@._steadytext_raise('22023', 'documents cannot be empty');
+    ELSIF cardinality(documents) > 20000 THEN
+        PERFORM @extschema@._steadytext_raise('22023',
+            format('documents may hold at most 20000 texts, not %s', cardinality(documents)));
     ELSIF return_scores IS NULL THEN
         PERFORM @extschema@._steadytext_raise('22004', 'return_scores cannot be null');
     ELSIF seed < 0 THEN

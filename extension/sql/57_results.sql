@@ -115,12 +115,13 @@ BEGIN
 END
 $$;
 
--- Whether this transaction could wait for ever: it queued the request itself, or its snapshot is older than any answer.
+-- Whether this transaction could wait for ever: it queued the request itself (a savepoint of it: the id is not its own), or
+-- its snapshot is older than any answer.
 CREATE FUNCTION @extschema@._steadytext_queue_unseen(wanted uuid) RETURNS boolean
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT current_setting('transaction_isolation') <> 'read committed'
+    SELECT current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted')
         OR EXISTS (SELECT FROM @extschema@.steadytext_queue q
-                   WHERE q.request_id = wanted AND q.xmin = pg_current_xact_id_if_assigned()::xid)
+                   WHERE q.request_id = wanted AND pg_xact_status(@extschema@._steadytext_xid8(q.xmin)) = 'in progress')
 $$;
 
 -- Cancel a request that waits or runs: true, and it is never completed afterwards; false where it had ended.

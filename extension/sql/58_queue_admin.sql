@@ -48,6 +48,9 @@ DECLARE
     party record;
     requeued bigint := 0;
 BEGIN
+    IF older_than < interval '0' THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'older_than must be non-negative');
+    END IF;
     FOR party IN
         WITH revived AS (
             UPDATE @extschema@.steadytext_queue q
@@ -84,6 +87,8 @@ BEGIN
         PERFORM @extschema@._steadytext_raise('22004', 'batch_size cannot be null');
     ELSIF batch_size < 1 THEN
         PERFORM @extschema@._steadytext_raise('22023', 'batch_size must be at least 1');
+    ELSIF older_than < interval '0' THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'older_than must be non-negative');
     END IF;
     moment := clock_timestamp() - coalesce(older_than, make_interval(
         days => @extschema@.steadytext_config_get('queue_retention_days')::integer));

@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(31);
+SELECT plan(33);
 
 -- what a worker does, by hand
 SELECT array_fill('-infinity'::timestamptz, ARRAY[10]) AS front \gset
@@ -43,6 +43,8 @@ SELECT results_eq(format('SELECT error, jsonb_array_length(history) FROM steadyt
 SELECT throws_ok(format('SELECT steadytext_get_async_result(%L, 1)', :'low'), '58000', format('request %s failed: boom again', :'low'), 'waiting for it raises its error');
 SELECT is(steadytext_queue_requeue_dead('embed'), 1::bigint, 'dead letters go back by one call');
 SELECT is(steadytext_queue_requeue_dead('embed'), 0::bigint, 'once');
+SELECT throws_ok($$SELECT steadytext_queue_requeue_dead(older_than => '-1 day')$$, '22023', 'older_than must be non-negative');
+SELECT throws_ok($$SELECT steadytext_queue_purge('-1 day')$$, '22023', 'older_than must be non-negative');
 
 -- giving back
 SELECT id, attempt FROM _steadytext_queue_claim(:worker, 'embed', 1, 0, :'front') \gset

@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(30);
+SELECT plan(34);
 
 SELECT throws_ok($$SELECT steadytext_generate_async(NULL)$$, '22004', 'Prompt cannot be null');
 SELECT throws_ok($$SELECT steadytext_generate_async('  ')$$, '22023', 'Prompt cannot be empty');
@@ -8,6 +8,9 @@ SELECT throws_ok($$SELECT steadytext_generate_async('x', seed => -1)$$, '22023',
 SELECT throws_ok($$SELECT steadytext_generate_async('x', priority => 11)$$, '22023', 'priority must be between 1 and 10, not 11');
 SELECT throws_ok($$SELECT steadytext_generate_async('x', priority => NULL)$$, '22004', 'priority cannot be null');
 SELECT throws_ok($$SELECT steadytext_generate_async('x', max_retries => -1)$$, '22023', NULL);
+SELECT throws_ok($$SELECT steadytext_generate_async('x', stream => NULL)$$, '22004', 'stream cannot be null');
+SELECT throws_ok($$SELECT steadytext_generate_choice_async('x', ARRAY['a', ' '])$$, '22023', 'Choice cannot be empty');
+SELECT throws_ok($$SELECT steadytext_rerank_async('q', array_fill('d'::text, ARRAY[20001]))$$, '22023', 'documents may hold at most 20000 texts, not 20001');
 SELECT throws_ok($$SELECT steadytext_generate_async('x', dedupe_key => '')$$, '22023', NULL);
 SELECT throws_ok($$SELECT steadytext_generate_async('x', not_before => 'infinity')$$, '22023', NULL);
 SELECT throws_ok($$SELECT steadytext_generate_async('x', model => 'none such')$$, 'P0002', NULL);
@@ -36,6 +39,10 @@ SELECT steadytext_cancel_async(:'one') \g /dev/null
 SELECT isnt(steadytext_embed_async('y', dedupe_key => 'k'), :'one'::uuid, 'a finished one does not');
 SELECT throws_ok(format('SELECT steadytext_get_async_result((%L::uuid[])[1], 1)', :'batch'), '55000', NULL,
     'the transaction that queued a request cannot wait for it');
+SAVEPOINT inner_one;
+SELECT steadytext_embed_async('in a savepoint') AS nested \gset
+RELEASE inner_one;
+SELECT throws_ok(format('SELECT steadytext_get_async_result(%L, 1)', :'nested'), '55000', NULL, 'nor can one whose savepoint did');
 SELECT is((SELECT count(*) FROM steadytext_audit_log WHERE action = 'cancel_async' AND request_id = :'one'), 1::bigint, 'a cancel is in the audit log');
 SELECT is(params, jsonb_build_object('request', params -> 'request', 'cache', params -> 'cache'), 'a request carries what its worker needs')
 FROM steadytext_queue WHERE request_id = (:'batch'::uuid[])[1];

@@ -7,10 +7,12 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from pg_steadytext.client import Client, ClientClosed
 from pg_steadytext.cluster.postgres import PrivateCluster
@@ -86,6 +88,20 @@ def test_a_stream_may_be_dropped_after_its_client_is_closed(client: Client, hand
     client.close()
     del stream
     gc.collect()
+
+
+def test_clients_of_a_serializable_database_do_not_fail_each_other(
+    parameters: dict[str, Any], connection: psycopg.Connection
+) -> None:
+    setting = sql.SQL("ALTER DATABASE {} SET default_transaction_isolation = 'serializable'")
+    connection.execute(setting.format(sql.Identifier(parameters["dbname"])))
+
+    def queue_some(number: int) -> int:
+        with Client(**parameters) as client:
+            return len([client.embed(f"{number} of {place}") for place in range(12)])
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(queue_some, range(8))) == 96
 
 
 def test_a_wait_outlives_a_restart_of_postgresql(client: Client, cluster: PrivateCluster, connect: Sessions) -> None:

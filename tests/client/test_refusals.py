@@ -29,6 +29,18 @@ def test_refusals_are_errors_of_ours_with_the_hint(
     assert null.value.sqlstate == "22004"
     with pytest.raises(InvalidArgument, match="NUL"):
         client.generate("a\0b")
+    with pytest.raises(InvalidArgument, match="lone surrogate at character 1"):
+        client.generate("a\ud800")
+    with pytest.raises(InvalidArgument, match="does not exist") as unknown:
+        client.generate("x", max_tokens=10**12)
+    assert "beyond its range" in (unknown.value.hint or "")
+    for call in (client.generate_batch, client.embed_batch):
+        with pytest.raises(InvalidArgument, match="must be a list of texts, not one text"):
+            call("abc")
+    with pytest.raises(InvalidArgument, match="choices must be a list"):
+        client.generate_choice("x", "ab")
+    with pytest.raises(InvalidArgument, match="documents must be a list"):
+        client.rerank("x", "ab")
     with pytest.raises(InvalidArgument, match="at least 2 options"):
         client.generate_choice("x", ["only"])
     with pytest.raises(InvalidArgument, match="Schema cannot be empty"):

@@ -36,8 +36,12 @@ class Machine:
 
     def models_command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `pg-steadytext models ARGUMENTS`."""
+        return self.command("models", *arguments)
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `pg-steadytext ARGUMENTS`."""
         return subprocess.run(
-            [sys.executable, "-m", "pg_steadytext.cli", "models", *arguments],
+            [sys.executable, "-m", "pg_steadytext.cli", *arguments],
             env=self.environment,
             capture_output=True,
             text=True,
@@ -167,10 +171,24 @@ def test_a_file_that_makes_llama_cpp_fail_is_not_added(machine: Machine, models:
         (("use", "small"), "not installed"),
         (("add", __file__), "not a usable GGUF file"),
         (("add", __file__, "--kind", "poetry"), "kind must be one of"),
+        (("verify",), "there is no model in"),
     ],
 )
 def test_a_wrong_command_says_why(machine: Machine, arguments: tuple[str, ...], message: str) -> None:
     done = machine.models_command(*arguments)
     assert done.returncode == 1
     assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_list_tells_whole_names_to_a_pipe(machine: Machine) -> None:
+    first_words = [line.split()[0] for line in machine.models_command("list").stdout.splitlines()]
+    assert {"smollm2-135m-instruct", "all-minilm-l6-v2", "qwen3-0.6b"} <= set(first_words)
+
+
+def test_doctor_has_findings_where_there_is_nothing_yet(machine: Machine, tmp_path: Path) -> None:
+    machine.environment["STEADYTEXT_HOME"] = str(tmp_path / "not" / "yet" / "made")
+    done = machine.command("doctor")
+    assert done.returncode == 1
+    assert f"free at {tmp_path}" in done.stdout
     assert "Traceback" not in done.stderr

@@ -147,6 +147,25 @@ def test_a_rolled_back_request_uses_no_rate(connect: Sessions, make_role: Roles)
         session.execute("SELECT steadytext_check_rate_limit('somebody else')")
 
 
+def test_a_batch_that_no_window_holds_is_told_so(connect: Sessions) -> None:
+    session = connect()
+    session.execute("SELECT steadytext_rate_limit_set('alice', 3)")
+    with pytest.raises(psycopg.errors.ConfigurationLimitExceeded, match='"alice"') as refused:
+        session.execute("SELECT steadytext_embed_batch_async(ARRAY['a', 'b', 'c', 'd'], user_id => 'alice')")
+    assert refused.value.diag.message_hint == "Queue at most 3 requests at once."
+    session.execute("SELECT steadytext_embed_batch_async(ARRAY['a', 'b', 'c'], user_id => 'alice')")
+
+
+def test_a_clock_that_was_ahead_locks_nobody_out(connect: Sessions) -> None:
+    session = connect()
+    session.execute("SELECT steadytext_rate_limit_set('alice', 60)")
+    session.execute("SELECT steadytext_embed_async('x', user_id => 'alice')")
+    session.execute("UPDATE steadytext_rate_limits SET minute_arrival = minute_arrival + interval '1 day'")
+    session.execute("SELECT steadytext_embed_async('x', user_id => 'alice')")
+    row = session.execute("SELECT minute_arrival < now() + interval '1 minute' FROM steadytext_rate_limits").fetchone()
+    assert row == (True,)
+
+
 def test_limits_of_an_applications_users_hold_beside_the_roles(connect: Sessions) -> None:
     session = connect()
     session.execute("SELECT steadytext_rate_limit_set('alice', 2)")
@@ -192,3 +211,44 @@ def test_whoever_keeps_the_limits_locked_costs_others_a_clear_refusal(connect: S
         connect().execute("SELECT steadytext_embed_async('x')")
     selfish.rollback()
     connect().execute("SELECT steadytext_embed_async('x')")
+
+
+def test_an_old_snapshot_does_not_pass_the_cap(connect: Sessions) -> None:
+    other = connect()
+    other.execute("SELECT steadytext_embed_async('x')")
+    old = connect(autocommit=False)
+    old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    old.execute("SELECT count(*) FROM steadytext_queue")
+    other.execute("SELECT steadytext_embed_batch_async(array_fill('x'::text, ARRAY[89]))")
+    old.execute("SELECT steadytext_embed_batch_async(array_fill('x'::text, ARRAY[90]))")
+    with pytest.raises(psycopg.errors.SerializationFailure, match="others have queued requests meanwhile"):
+        old.commit()
+    assert active(connect) == 90
+
+
+def test_fifty_sessions_at_repeatable_read_fill_the_cap_and_never_pass_it(connect: Sessions) -> None:
+    def queue_pairs(session: psycopg.Connection) -> int:
+        taken = 0
+        session.execute("SET default_transaction_isolation = 'repeatable read'")
+        for _ in range(4):
+            try:
+                session.execute("SELECT steadytext_embed_batch_async(ARRAY['x', 'y'])")
+                taken += 2
+            except (psycopg.errors.SerializationFailure, psycopg.errors.ConfigurationLimitExceeded):
+                continue
+        return taken
+
+    queued = at_once(connect, queue_pairs)
+    assert queued == active(connect) <= 100
+    last = connect()
+    assert queued + sum(queue_pairs(last) for _ in range(13)) == 100
+
+
+def test_what_was_rolled_back_at_repeatable_read_takes_no_place(connect: Sessions) -> None:
+    session = connect()
+    session.execute("SET default_transaction_isolation = 'repeatable read'")
+    for _ in range(3):
+        with session.transaction(force_rollback=True):
+            session.execute("SELECT steadytext_embed_batch_async(array_fill('x'::text, ARRAY[60]))")
+    session.execute("SELECT steadytext_embed_batch_async(array_fill('x'::text, ARRAY[100]))")
+    assert active(connect) == 100

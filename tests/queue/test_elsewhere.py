@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import psycopg
+import asyncio
+from uuid import uuid4
 
+import psycopg
+from psycopg import sql
+from typer.testing import CliRunner
+
+from pg_steadytext.cli.main import app
 from pg_steadytext.cluster.postgres import PrivateCluster
+from pg_steadytext.queue.sessions import Connection, Session
 from tests.queue.workers import Queue, WorkerProcess
-from tests.support.databases import Roles
+from tests.support.databases import Roles, drop_database
 
 
 def worker_environment(cluster: PrivateCluster, database: str, port: int) -> dict[str, str]:
@@ -66,3 +73,63 @@ def test_the_extension_may_be_in_any_schema(
         assert result[0].startswith("[")
     finally:
         assert worker.stop() == 0
+
+
+def test_a_database_without_an_encoding_is_read_as_utf8(
+    cluster: PrivateCluster, daemon_ports: tuple[int, int], daemon: object
+) -> None:
+    name = f"plain_{uuid4().hex[:12]}"
+    with cluster.connect() as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 LOCALE 'C' ENCODING 'SQL_ASCII'")
+    environment = {**worker_environment(cluster, name, daemon_ports[0]), "PGUSER": "postgres"}
+    with cluster.connect(name) as connection:
+        connection.execute("CREATE EXTENSION pg_steadytext CASCADE")
+        connection.execute("SET client_encoding = 'UTF8'")
+        queue = Queue(connection)
+        worker = WorkerProcess(environment)
+        try:
+            request = queue.value("SELECT steadytext_rerank_async('café', ARRAY['thé', 'a cow'])")
+            queue.wait_for(request, "completed")
+            shown = CliRunner().invoke(app, ["queue", "list"], env=environment)
+        finally:
+            worker.stop()
+        assert queue.value("SELECT result FROM steadytext_queue").startswith('[["thé",')
+    drop_database(cluster, name)
+    assert shown.exit_code == 0, shown.exception
+    assert "café" in shown.stdout
+
+
+LIMITS = {
+    "default_transaction_isolation": "serializable",
+    "statement_timeout": "100ms",
+    "lock_timeout": "1ms",
+    "idle_session_timeout": "100ms",
+}
+
+
+def test_what_a_database_sets_for_its_sessions_does_not_hold_for_a_worker(
+    cluster: PrivateCluster, database: str, connection: psycopg.Connection
+) -> None:
+    for name, value in LIMITS.items():
+        setting = sql.SQL("ALTER DATABASE {} SET {} = {}")
+        connection.execute(setting.format(sql.Identifier(database), sql.Identifier(name), sql.Literal(value)))
+
+    async def connect() -> Connection:
+        return await psycopg.AsyncConnection.connect(
+            host=str(cluster.home.run), port=cluster.port, dbname=database, user="postgres", autocommit=True
+        )
+
+    async def told(prepare: str, is_pooled: bool) -> tuple[str, ...]:
+        ask = b"SELECT current_setting('transaction_isolation'), pg_sleep(0.15)"
+        session = Session(connect, "test", prepare, {"ask": ask})
+        await session.connected()
+        session.is_pooled = is_pooled
+        if not is_pooled:
+            await asyncio.sleep(0.2)
+        (row,) = await session.run_once("ask")
+        await session.close()
+        return row
+
+    for prepare in ("prepare", "prepare_claims"):
+        assert asyncio.run(told(prepare, False))[0] == "read committed"
+    assert asyncio.run(told("prepare", True))[0] == "read committed"

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import time
 from pathlib import Path
 
 import psycopg
+import pytest
 
+from pg_steadytext.cluster.postgres import PrivateCluster
+from pg_steadytext.queue.sessions import Connection, Session
 from tests.queue.conftest import StartWorker
 from tests.queue.workers import Queue, WorkerProcess, until
 from tests.support.daemon import DaemonProcess
@@ -178,7 +183,31 @@ def test_a_worker_outlives_the_extension_and_serves_the_next_one(
     worker.wait_for_log("the daemon has started")
     drop_extension(queue)
     worker.wait_for_log("work failed")
+    worker.wait_for_log("the database has no extension pg_steadytext")
     queue.connection.execute("CREATE EXTENSION pg_steadytext CASCADE")
     queue.connection.execute("SELECT steadytext_config_set('daemon_port', %s)", (str(daemon.port),))
     worker.wait_for_log("takes from", times=2)
     queue.wait_for(queue.value("SELECT steadytext_embed_async('after')"), "completed")
+
+
+def test_a_statement_that_fails_after_its_caller_left_is_told_in_one_line(
+    cluster: PrivateCluster, database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def connect() -> Connection:
+        return await psycopg.AsyncConnection.connect(
+            host=str(cluster.home.run), port=cluster.port, dbname=database, user="postgres", autocommit=True
+        )
+
+    async def leave_early() -> None:
+        session = Session(connect, "test", sql={"fail": b"SELECT 1 / (pg_sleep(0.1) IS NULL)::integer"})
+        await session.connected()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await session.run_once("fail")
+        await session.close()
+
+    asyncio.run(leave_early())
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records] == [
+        "a statement failed after its caller had left: division by zero"
+    ]

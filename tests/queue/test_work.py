@@ -47,6 +47,16 @@ def test_a_queued_answer_satisfies_its_constraint(queue: Queue, start_worker: St
     assert queue.value("SELECT retry_count FROM steadytext_queue WHERE request_id = %s", refused) == 0
 
 
+def test_what_is_blank_is_told_when_it_is_queued(queue: Queue, start_worker: StartWorker, daemon: object) -> None:
+    start_worker()
+    spaces = "".join(map(chr, (0x1C, 0x1F, 0x85, 0xA0, 0x2007, 0x202F)))
+    request = queue.value("SELECT steadytext_embed_async(%s, use_cache => false)", spaces)
+    queue.wait_for(request, "completed")
+    assert queue.value("SELECT embedding::text FROM steadytext_queue WHERE request_id = %s", request) == queue.value(
+        "SELECT steadytext_embed(%s, use_cache => false)::text", spaces
+    )
+
+
 def test_an_answer_is_kept_in_the_cache_and_a_known_one_asks_no_model(
     queue: Queue, start_worker: StartWorker, daemon: object
 ) -> None:

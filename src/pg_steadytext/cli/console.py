@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,10 @@ from pg_steadytext.errors import ModelFailed, SteadyTextError
 P = ParamSpec("P")
 R = TypeVar("R")
 
-console = Console(highlight=False)
+PIPED_COLUMNS = 200
+"""What reads a table from a pipe wants its names whole."""
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED_COLUMNS)
 error_console = Console(stderr=True, highlight=False)
 
 

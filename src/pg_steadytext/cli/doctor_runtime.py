@@ -34,7 +34,7 @@ def packages(_here: Installation) -> Iterator[Finding]:
 
 def disk(here: Installation) -> Iterator[Finding]:
     """Is there room for the write-ahead log and the cache?"""
-    folder = here.home.root if here.home.root.exists() else here.home.root.parent
+    folder = next(place for place in (here.home.root, *here.home.root.parents) if place.exists())
     free = shutil.disk_usage(folder).free
     tight = free < LEAST_FREE
     yield Finding("disk", f"{free // 1_000_000} MB free at {folder}", "Make room on that disk." if tight else None)

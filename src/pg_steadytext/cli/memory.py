@@ -25,7 +25,7 @@ def _connect() -> psycopg.Connection:
     settings = Settings.load()
     return psycopg.connect(
         host=settings.pg_host, port=settings.pg_port, dbname=settings.pg_database, user=settings.pg_user,
-        application_name="pg-steadytext memory", autocommit=True, connect_timeout=10,
+        application_name="pg-steadytext memory", autocommit=True, connect_timeout=10, client_encoding="UTF8",
     )  # fmt: skip
 
 

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from pg_steadytext.cli.console import console, speaks_plainly
 from pg_steadytext.engines.adding import add_gguf
 from pg_steadytext.engines.catalogue import KINDS, Catalogue, Kind, Model, record_default
 from pg_steadytext.engines.digests import verify as verify_model
 from pg_steadytext.engines.sources import pull as pull_model
-from pg_steadytext.errors import InvalidArgument, SteadyTextError
+from pg_steadytext.errors import InvalidArgument, ModelFailed, SteadyTextError
 from pg_steadytext.settings import Settings
 
 app = typer.Typer(help="See, fetch, check and add models.", no_args_is_help=True)
@@ -31,7 +31,9 @@ def list_models(
 ) -> None:
     """List the catalogue: what each model is for, its size and licence, and whether it is here."""
     catalogue = _catalogue()
-    table = Table("name", "aliases", "kind", "dimensions", "context", "licence", "here", "default", box=None)
+    table = Table(
+        Column("name", no_wrap=True), "aliases", "kind", "dimensions", "context", "licence", "here", "default", box=None
+    )
     for model in catalogue:
         here = model.installed(catalogue.model_dir)
         if here or not installed:
@@ -89,6 +91,8 @@ def verify(
         if names
         else [model for model in catalogue if model.installed(catalogue.model_dir)]
     )
+    if not models:
+        raise ModelFailed(f"there is no model in {catalogue.model_dir}", hint="pg-steadytext models pull")
     wrong = 0
     for model in models:
         try:

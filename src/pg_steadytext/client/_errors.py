@@ -18,6 +18,8 @@ from pg_steadytext.errors import (
     from_sqlstate,
 )
 
+UNDEFINED_FUNCTION = "42883"
+
 
 class RequestFailed(SteadyTextError):
     """The request has failed for good; ``code`` is the SQLSTATE of its last attempt, None where it is not told."""
@@ -77,6 +79,11 @@ def translated(error: psycopg.Error) -> SteadyTextError:
     hint = error.diag.message_hint
     if code is None and not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         return InvalidArgument(message)
+    if code == UNDEFINED_FUNCTION:
+        hint = (
+            "A keyword that it does not have, or a value of another type or beyond its range, made this call unknown."
+        )
+        return InvalidArgument(message, hint=hint)
     if code is None or code.startswith(("08", "57P")):
         return ServerUnavailable(f"PostgreSQL: {message}", hint=hint)
     known = from_sqlstate(code, message, hint)

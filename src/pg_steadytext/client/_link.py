@@ -94,6 +94,9 @@ class Link:
                 return await work(session)
             except psycopg.Error as error:
                 raise translated(error) from error
+            except UnicodeEncodeError as error:
+                place = f"character {error.start}"
+                raise InvalidArgument(f"a text is not valid Unicode: it has a lone surrogate at {place}") from error
             finally:
                 self._watch_socket()
 
@@ -113,6 +116,8 @@ class Link:
             connection = await self._open_connection()
             try:
                 pooled = await is_pooled(connection)
+                if not pooled:
+                    await connection.execute(SQL["isolate"])
                 schema = await _extension_schema(connection)
             except BaseException:
                 await connection.close()

@@ -25,6 +25,7 @@ def connection_parameters(env: Mapping[str, str] | None = None) -> dict[str, Any
         "dbname": settings.pg_database,
         "user": settings.pg_user,
         "connect_timeout": CONNECT_SECONDS,
+        "client_encoding": "UTF8",  # from a database in SQL_ASCII, psycopg would read bytes
     }
     passwords = settings.home / "pgpass"
     if not {"PGPASSWORD", "PGPASSFILE"} & set(env) and os.access(passwords, os.R_OK):

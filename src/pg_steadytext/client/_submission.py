@@ -14,6 +14,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from pg_steadytext.client._statements import compose
+from pg_steadytext.errors import InvalidArgument
 
 
 class BatchOptions(TypedDict, total=False):
@@ -128,6 +129,13 @@ class Submission:
         return compose("submit", schema, function=sql.Identifier(self.function), arguments=sql.SQL(", ").join(named))
 
 
+def _texts(name: str, values: Sequence[str]) -> list[str]:
+    """The texts as a list. Raises InvalidArgument for one text, which is a sequence of texts by its characters."""
+    if isinstance(values, str):
+        raise InvalidArgument(f"{name} must be a list of texts, not one text")
+    return list(values)
+
+
 def generate(prompt: str, options: GenerateOptions) -> Submission:
     """Queue one text."""
     return Submission("steadytext_generate_async", {"prompt": prompt, **options})
@@ -145,7 +153,9 @@ def generate_regex(prompt: str, pattern: str, options: StructuredOptions) -> Sub
 
 def generate_choice(prompt: str, choices: Sequence[str], options: StructuredOptions) -> Submission:
     """Queue the choice of one of several texts."""
-    return Submission("steadytext_generate_choice_async", {"prompt": prompt, "choices": list(choices), **options})
+    return Submission(
+        "steadytext_generate_choice_async", {"prompt": prompt, "choices": _texts("choices", choices), **options}
+    )
 
 
 def embed(text: str, options: EmbedOptions) -> Submission:
@@ -155,20 +165,22 @@ def embed(text: str, options: EmbedOptions) -> Submission:
 
 def rerank(query: str, documents: Sequence[str], options: RerankOptions) -> Submission:
     """Queue the scoring of documents by a query."""
-    return Submission("steadytext_rerank_async", {"query": query, "documents": list(documents), **options})
+    return Submission(
+        "steadytext_rerank_async", {"query": query, "documents": _texts("documents", documents), **options}
+    )
 
 
 def generate_batch(prompts: Sequence[str], options: GenerateBatchOptions) -> Submission:
     """Queue many texts in one statement."""
-    return Submission("steadytext_generate_batch_async", {"prompts": list(prompts), **options})
+    return Submission("steadytext_generate_batch_async", {"prompts": _texts("prompts", prompts), **options})
 
 
 def embed_batch(texts: Sequence[str], options: EmbedBatchOptions) -> Submission:
     """Queue many embeddings in one statement."""
-    return Submission("steadytext_embed_batch_async", {"texts": list(texts), **options})
+    return Submission("steadytext_embed_batch_async", {"texts": _texts("texts", texts), **options})
 
 
 def rerank_batch(queries: Sequence[str], documents: Sequence[str], options: RerankBatchOptions) -> Submission:
     """Queue the scoring of the same documents by each of many queries in one statement."""
-    arguments = {"queries": list(queries), "documents": list(documents), **options}
+    arguments = {"queries": _texts("queries", queries), "documents": _texts("documents", documents), **options}
     return Submission("steadytext_rerank_batch_async", arguments)

@@ -69,6 +69,7 @@ class Listener:
                     if await is_pooled(connection):
                         break
                     connection.add_notify_handler(lambda notify: self._calls[notify.channel]())
+                    await connection.execute(SQL["prepare"], {"local": False})
                     await connection.execute(SQL["listen_queue"])
                     await connection.execute(SQL["listen_cancel"])
                     self._pauses.reset()

@@ -86,7 +86,7 @@ def connector(settings: Settings) -> Connect:
     async def connect() -> Connection:
         return await psycopg.AsyncConnection.connect(
             host=settings.pg_host, port=settings.pg_port, dbname=settings.pg_database, user=settings.pg_user,
-            application_name="pg_steadytext worker", autocommit=True, connect_timeout=10,
+            application_name="pg_steadytext worker", autocommit=True, connect_timeout=10, client_encoding="UTF8",
             keepalives_idle=30, keepalives_interval=10, keepalives_count=3,
         )  # fmt: skip
 

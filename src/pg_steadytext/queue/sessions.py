@@ -70,7 +70,12 @@ class Session:
 
         Its caller may be cancelled; the statement is not, so that the connection stays usable.
         """
-        return await asyncio.shield(asyncio.ensure_future(self._run(name, params)))
+        running = asyncio.ensure_future(self._run(name, params))
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            running.add_done_callback(_noted)
+            raise
 
     async def connected(self) -> None:
         """Wait until there is a connection."""
@@ -122,6 +127,7 @@ class Session:
             try:
                 connection = await self._connect()
                 self.is_pooled = await is_pooled(connection)
+                await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
                 if not self.is_pooled:
                     await connection.execute(SQL[self._prepare], {"local": False})
             except psycopg.OperationalError as error:
@@ -133,3 +139,9 @@ class Session:
             self.connections += 1
             self._connection = connection
         return self._connection
+
+
+def _noted(running: asyncio.Task[Rows]) -> None:
+    """Log how a statement failed that nobody waits for any more."""
+    if not running.cancelled() and (error := running.exception()) is not None:
+        log.warning("a statement failed after its caller had left: %s", error)

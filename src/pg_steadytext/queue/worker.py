@@ -144,7 +144,11 @@ class Worker:
 
     async def _until_the_extension_is_there(self) -> None:
         pauses = Pauses(longest=TICK)
-        while not (await self._look.run("queue_is_there"))[0][0]:  # noqa: ASYNC110 (nobody tells)
+        told = False
+        while not (await self._look.run("queue_is_there"))[0][0]:
+            if not told:
+                log.warning("the database has no extension pg_steadytext: waiting until it is created")
+                told = True
             await asyncio.sleep(pauses.next())
         await self._look.close()
 

@@ -80,7 +80,9 @@ class Database:
     """A pool of connections, opened when it is first needed, and the schema that has the extension."""
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
-        self._parameters = {"fallback_application_name": "pg_steadytext store", **parameters}
+        self._parameters = {
+            "fallback_application_name": "pg_steadytext store", **parameters, "client_encoding": "UTF8",
+        }  # fmt: skip
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._schema: str | None = None
         self._opening = asyncio.Lock()

@@ -69,6 +69,7 @@ class StoreCollector(Collector):
         with psycopg.connect(
             host=settings.pg_host, port=settings.pg_port, dbname=settings.pg_database, user=settings.pg_user,
             application_name="pg_steadytext metrics", connect_timeout=CONNECT_SECONDS, prepare_threshold=None,
+            client_encoding="UTF8",
         ) as connection:  # fmt: skip
             connection.execute(WORKER["prepare"], {"local": True})
             connection.execute(SQL["patience"], {"ms": str(ANSWER_MS)})

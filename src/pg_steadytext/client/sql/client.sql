@@ -9,6 +9,10 @@ SELECT n.nspname
 -- Options that the caller left out are the function's own defaults.
 SELECT {schema}.{function}({arguments});
 
+-- name: isolate
+-- Each call is a transaction of its own, and must not fail because others queue at the same time.
+SET default_transaction_isolation = 'read committed';
+
 -- name: listen
 LISTEN {channel};
 

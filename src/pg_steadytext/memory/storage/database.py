@@ -87,7 +87,8 @@ class Database:
         self.where: dict[str, Any] = {
             "host": settings.pg_host, "port": settings.pg_port, "dbname": settings.pg_database,
             "user": settings.pg_user, "application_name": "pg_steadytext memory", "autocommit": True,
-            "connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3,
+            "client_encoding": "UTF8", "connect_timeout": 10,
+            "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3,
         }  # fmt: skip
         self.pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             kwargs=self.where,

@@ -55,15 +55,22 @@ SELECT pg_catalog.pg_notify(%(channel)s, %(payload)s);
 
 -- name: prepare_claims
 -- A claim that a crash forgets leaves its requests pending, which harms nobody; so it need not wait for the disk. Nor
--- does the writing of an embedding, which ends its work in the same transaction.
+-- does the writing of an embedding, which ends its work in the same transaction. The rest as in `prepare`.
 SELECT pg_catalog.set_config('synchronous_commit', 'off', %(local)s), pg_catalog.set_config('jit', 'off', %(local)s),
+       pg_catalog.set_config('default_transaction_isolation', 'read committed', %(local)s),
+       pg_catalog.set_config('statement_timeout', '0', %(local)s), pg_catalog.set_config('lock_timeout', '0', %(local)s),
+       pg_catalog.set_config('idle_session_timeout', '0', %(local)s),
        pg_catalog.set_config('search_path', pg_catalog.quote_ident(n.nspname) || ', pg_temp', %(local)s)
 FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
 WHERE e.extname = 'pg_steadytext';
 
 -- name: prepare
--- The extension's functions are found in the schema that it was created in.
+-- The extension's functions are found in the schema that it was created in. What a database or role sets for its
+-- people's sessions would cost a worker results: a write that cannot be serialized, or that a limit ends, is an attempt lost.
 SELECT pg_catalog.set_config('jit', 'off', %(local)s),
+       pg_catalog.set_config('default_transaction_isolation', 'read committed', %(local)s),
+       pg_catalog.set_config('statement_timeout', '0', %(local)s), pg_catalog.set_config('lock_timeout', '0', %(local)s),
+       pg_catalog.set_config('idle_session_timeout', '0', %(local)s),
        pg_catalog.set_config('search_path', pg_catalog.quote_ident(n.nspname) || ', pg_temp', %(local)s)
 FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
 WHERE e.extname = 'pg_steadytext';
