@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Annotated, Any, Literal
 
@@ -45,7 +46,8 @@ async def import_all(
     media_type = (kind or "").partition(";")[0].strip().lower()
     if media_type not in IMPORT_TYPES:
         raise Problem(415, "media-type", f"Content-Type must be one of {', '.join(IMPORT_TYPES)}")
-    notes = read_notes(await request.body(), media_type)
+    # Many of them take seconds, which other requests need not wait for.
+    notes = await asyncio.to_thread(read_notes, await request.body(), media_type)
     async with here.database.unit(who, "memories:write") as unit:
 
         async def effect() -> Reply:
