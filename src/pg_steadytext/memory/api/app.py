@@ -48,7 +48,8 @@ def create(settings: MemorySettings, *, sql: Mapping[str, bytes] | None = None) 
     guard = make_guard(settings, database)
     meaning = Meaning(settings.public.daemon_endpoint, guard, settings.search_deadline_ms)
     notices = Notices(database, settings.streams_per_user)
-    service = Service(settings, database, guard, meaning, notices, make_flags(settings, database))
+    bulk = asyncio.Semaphore(max(1, settings.connections // 2))
+    service = Service(settings, database, guard, meaning, notices, make_flags(settings, database), bulk)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
