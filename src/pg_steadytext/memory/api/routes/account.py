@@ -59,6 +59,8 @@ async def erase(
 ) -> Response:
     """Erase the user with everything, at once and for good."""
     async with here.database.unit(who, "memories:write") as unit:
+        # First what every write of the user's waits for: the other way round, the two would wait for each other.
+        await unit.rows("lock_mine")
         row = await unit.row("get_me")
         if row is None or row[1] != confirm.lower():
             raise Problem(422, "not-confirmed", "confirm must be the account's e-mail address")
