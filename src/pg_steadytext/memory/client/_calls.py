@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -67,7 +68,7 @@ class Call(Generic[T]):
 def settings(url: str | None, key: str | None) -> dict[str, Any]:
     """Return where the service is and who asks; what is not given is in the environment.
 
-    Raises ``InvalidArgument`` when it is neither.
+    Raises ``InvalidArgument`` when it is neither, or cannot be a key.
     """
     url = url or os.environ.get("STEADYTEXT_MEMORY_URL")
     key = key or os.environ.get("STEADYTEXT_MEMORY_KEY")
@@ -76,6 +77,9 @@ def settings(url: str | None, key: str | None) -> dict[str, Any]:
             raise InvalidArgument(
                 f"the memory service's {name.lower()} is not given", hint=f"Pass it, or set STEADYTEXT_MEMORY_{name}."
             )
+    # What was given may be a secret in the wrong place, and stays out of the message.
+    if not re.fullmatch("[!-~]+", key or ""):
+        raise InvalidArgument("the memory service's key must be printable ASCII", hint="Copy it as it was shown.")
     return {"base_url": url, "headers": {"Authorization": f"Bearer {key}"}}
 
 
