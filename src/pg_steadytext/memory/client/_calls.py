@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 import httpx2
 
 from pg_steadytext.errors import InvalidArgument
-from pg_steadytext.memory.client._errors import Refused, refused
+from pg_steadytext.memory.client._errors import Refused, Unreachable, refused
 from pg_steadytext.memory.client._types import (
     Changes,
     Filters,
@@ -84,9 +84,12 @@ def settings(url: str | None, key: str | None) -> dict[str, Any]:
 
 
 def outcome(call: Call[T], response: httpx2.Response, attempt: int) -> T:
-    """Read an answer. Raises ``Refused``."""
-    if response.is_success:
-        return call.read(response.json() if response.content else None)
+    """Read an answer. Raises ``Refused``, and ``Unreachable`` when something else answered than the service."""
+    if not response.is_error:
+        try:
+            return call.read(response.json() if response.content else None)
+        except (ValueError, KeyError, TypeError, AttributeError) as odd:
+            raise Unreachable(f"what answers at {response.url.host} is not the memory service", hint=HINT) from odd
     error = problem_of(response)
     # It was deleted by an attempt whose answer was lost.
     if call.method == "DELETE" and attempt and error.status == 404:
