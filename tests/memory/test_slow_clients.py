@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import psycopg
@@ -11,6 +12,7 @@ import pytest
 
 from pg_steadytext.cluster.postgres import PrivateCluster
 from tests.memory.server import MemoryServer, Person, make_person
+from tests.support.runtime import wait_until
 
 CONNECTIONS = 2
 
@@ -67,6 +69,31 @@ def test_who_does_not_send_the_body_it_promised_holds_up_nobody(narrow: MemorySe
                 stack.enter_context(begin(narrow, someone, f"POST /v1/{path}", *headers))
         for _ in range(5):
             assert someone.api.get("/v1/me").status_code == 200
+
+
+def test_who_waits_for_its_own_writes_leaves_connections_to_others(
+    narrow: MemoryServer, someone: Person, superuser: psycopg.Connection
+) -> None:
+    other = make_person(narrow, superuser)
+    with ThreadPoolExecutor(3 * CONNECTIONS) as threads, other.api:
+        with superuser.transaction():
+            superuser.execute("SELECT FROM memory.usage WHERE user_id = %s FOR UPDATE", (someone.id,))
+            saves = [
+                threads.submit(someone.api.post, "/v1/memories", json={"body": f"note {number}"})
+                for number in range(3 * CONNECTIONS)
+            ]
+            wait_until(lambda: _waiting(superuser) >= 1, 5)
+            assert {other.api.get("/v1/me").status_code for _ in range(5)} == {200}
+        assert {save.result(20).status_code for save in saves} <= {201, 503}
+    assert someone.api.post("/v1/memories", json={"body": "afterwards"}).status_code == 201
+
+
+def _waiting(superuser: psycopg.Connection) -> int:
+    row = superuser.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 30000000", "Transfer-Encoding: chunked"])
