@@ -32,8 +32,8 @@ def memory_database(cluster: PrivateCluster) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def server(cluster: PrivateCluster, memory_database: str) -> Iterator[MemoryServer]:
-    """`pg-steadytext memory serve`, a process of its own."""
-    running = MemoryServer(cluster, memory_database)
+    """`pg-steadytext memory serve`, a process of its own, which reaches no daemon, whatever else the machine runs."""
+    running = MemoryServer(cluster, memory_database, STEADYTEXT_DAEMON_PORT="1")
     yield running
     running.stop()
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 from uuid import UUID
 
 import psycopg
 
 from tests.memory.conftest import NewPerson
-from tests.memory.server import Person
+from tests.memory.server import Api, MemoryServer, Person, at_once
 
 OWNED = """
 SELECT c.relname::text FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
@@ -128,3 +129,28 @@ def test_agents_are_named_once_and_sessions_name_them(person: Person) -> None:
     assert person.api.get("/v1/sessions").json()["items"] == [session]
     saved = person.save("said in a talk", agent_id=agent["id"], session_id=session["id"])
     assert (saved["agent_id"], saved["session_id"]) == (agent["id"], session["id"])
+
+
+def test_an_account_is_erased_while_it_is_written_to(
+    server: MemoryServer, new_person: NewPerson, superuser: psycopg.Connection
+) -> None:
+    person = new_person()
+    going = threading.Event()
+
+    def act(api: Api, number: int) -> list[int]:
+        if number == 0:
+            going.wait(10)
+            return [api.delete("/v1/me", params={"confirm": person.email}).status_code]
+        found = []
+        for turn in range(200):
+            found.append(api.post("/v1/memories", json={"body": f"{number} {turn}"}).status_code)
+            going.set()
+            if found[-1] != 201:
+                break
+        return found
+
+    erased, *saves = at_once(9, server.url, person.key, act)
+    assert erased == [204]
+    assert {found[-1] for found in saves} == {401}
+    assert {status for found in saves for status in found[:-1]} <= {201}
+    assert set(owned_rows(person, superuser).values()) == {0}

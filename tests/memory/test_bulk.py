@@ -60,6 +60,37 @@ def test_a_persons_markdown_is_a_memory_a_heading(api: Api) -> None:
     ]  # fmt: skip
 
 
+def test_a_comment_in_code_is_no_heading_and_a_headings_own_marks_stay(api: Api) -> None:
+    text = "# Shell\n```bash\n# not a heading\n```\n~~~\n```\n# nor this\n~~~\n# Notes on C# ##\nsharp\n"
+    assert send(api, text, "text/markdown").json()["created"] == 2
+    assert [(item["title"], item["body"]) for item in memories(api)] == [
+        ("Shell", "```bash\n# not a heading\n```\n~~~\n```\n# nor this\n~~~"), ("Notes on C#", "sharp"),
+    ]  # fmt: skip
+
+
+def test_an_export_that_an_editor_gave_other_line_ends_is_read(person: Person, new_person: NewPerson) -> None:
+    person.save("one\ntwo", title="T")
+    person.save("three")
+    exported = person.api.get("/v1/memories/export", params={"format": "markdown"}).text
+    other = new_person()
+    assert send(other.api, exported.replace("\n", "\r\n"), "text/markdown").json()["created"] == 2
+    assert memories(other.api) == memories(person.api)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# " + "#" * 400_000 + "x",
+        "#" + " " * 400_000 + "x",
+        '<!-- memory {"a":' + "[" * 50_000 + "]" * 50_000 + "} -->",
+    ],
+    ids=["marks", "blanks", "depth"],
+)
+def test_an_import_that_is_made_to_be_hard_is_answered_soon(api: Api, text: str) -> None:
+    answer = api.post("/v1/memories/import", content=text, headers={"Content-Type": "text/markdown"}, timeout=5)
+    assert answer.status_code in (200, 422), answer.text[:200]
+
+
 def test_an_import_is_all_or_nothing(person: Person, new_person: NewPerson) -> None:
     wrong = send(person.api, '{"body": "fine"}\n\n{"body": ""}\n{"body": "x", "tags": 3}\n')
     assert wrong.status_code == 422

@@ -151,6 +151,25 @@ def test_a_service_that_stays_away_is_unreachable(monkeypatch: pytest.MonkeyPatc
         MemoryClient("http://127.0.0.1:1")
 
 
+@pytest.mark.parametrize("answer", ["<html>", "[1]", "{}", "null", ""])
+def test_what_is_not_the_service_is_named(answer: str) -> None:
+    other = httpx2.MockTransport(lambda _: httpx2.Response(200, text=answer))
+    with (
+        MemoryClient("http://elsewhere", "mem_x", transport=other) as client,
+        pytest.raises(Unreachable, match="what answers at elsewhere is not the memory service"),
+    ):
+        client.save("x")
+
+
+def test_a_reminder_that_was_changed_raises_with_what_it_is_now(client: MemoryClient, person: Person) -> None:
+    reminder = client.remind("before", due_at=datetime(2100, 1, 1, tzinfo=UTC))
+    path = f"/v1/reminders/{reminder.id}"
+    person.api.patch(path, json={"title": "after"}, headers={"If-Match": "*"})
+    with pytest.raises(Changed) as raised:
+        client.delete_reminder(reminder)
+    assert raised.value.current.title == "after"
+
+
 def test_a_search_takes_every_option(client: MemoryClient) -> None:
     with_agent = _named(client, "agents")
     in_session = _named(client, "sessions")

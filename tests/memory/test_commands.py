@@ -79,6 +79,31 @@ def test_an_export_goes_to_a_file_or_to_standard_output(tmp_path: Path, person: 
     assert target.read_text(encoding="utf-8").endswith("exported\n\n")
 
 
+def test_an_export_is_imported_and_the_trash_gives_back(tmp_path: Path, person: Person) -> None:
+    saved = person.save("kept", title="T")["id"]
+    for name, form in (("notes.jsonl", "jsonl"), ("notes.md", "markdown")):
+        told("export", "--format", form, "-o", str(tmp_path / name))
+        told("delete", saved, "--permanent")
+        assert told("import", str(tmp_path / name)) == "1 imported, 0 there already\n"
+        assert (
+            told("import", "-", "--format", form, stdin=(tmp_path / name).read_text())
+            == "0 imported, 1 there already\n"
+        )
+        (again,) = person.api.get("/v1/memories").json()["items"]
+        assert (again["title"], again["body"]) == ("T", "kept")
+        saved = again["id"]
+    told("delete", saved)
+    assert told("restore", saved) == ""
+    assert told("list").startswith(saved)
+
+
+def test_what_a_memory_says_does_not_steer_the_terminal(person: Person) -> None:
+    saved = person.save("before\x1b[31m\x9b2J\rafter\n\tmore")["id"]
+    assert "before\ufffd[31m\ufffd2J after more" in told("list")
+    assert told("show", saved).endswith("before\ufffd[31m\ufffd2J\ufffdafter\n        more\n")
+    assert json.loads(told("show", saved, "--json"))["body"] == "before\x1b[31m\x9b2J\rafter\n\tmore"
+
+
 def test_memories_are_found_and_reminders_made(person: Person) -> None:
     person.save("The spare key is under the pot.", tags=["home"])
     person.save("The key of the cellar is lost.")
@@ -99,5 +124,8 @@ def test_what_goes_wrong_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> N
     assert (absent.exit_code, absent.stderr) == (1, "error: there is no such memory\n")
     assert "is no memory's id" in command("delete", "first").stderr
     assert "the key or session is unknown" in command("list", "--key", "mem_wrong").stderr
+    assert "No such file or directory" in command("export", "-o", "/no/such/folder/file").stderr
+    assert "No such file or directory" in command("import", "/no/such/file").stderr
+    assert "must be printable ASCII" in command("list", "--key", "ключ").stderr
     monkeypatch.delenv("STEADYTEXT_MEMORY_KEY")
     assert "STEADYTEXT_MEMORY_KEY" in command("list").stderr

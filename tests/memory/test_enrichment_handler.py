@@ -291,6 +291,10 @@ def test_what_the_note_does_not_bear_out_is_left_out() -> None:
     found = enrichment.read(json.dumps(told), "TOM BOUGHT milk\nand oats.")
     assert (found.title, found.category, found.tags) == (None, "home", ["finance", "milk"])
     assert [fact.text for fact in found.facts] == ["Tom bought oats and milk."]
+    # Of the examples' letters, but none of their words; and the word that was chosen as the category, too.
+    for category, tags in (("travel", ["rib", "rain", "travel"]), ("home", ["rib", "rain"])):
+        told |= {"category": category, "tags": ["rib", "rain", "travel", "doctor train"]}
+        assert enrichment.read(json.dumps(told), "Flight to Oslo on Monday").tags == tags
     told["title"] = "Oats and milk"
     assert enrichment.read(json.dumps(told), "Tom bought milk and oats.").title == "Oats and milk"
     assert enrichment.read(json.dumps({**told, "title": "食品"}), "食品を買う").title == "食品"

@@ -33,6 +33,18 @@ def test_a_key_that_has_ended_opens_nothing(server: MemoryServer, person: Person
         assert api.get("/v1/me").status_code == 401
 
 
+def test_a_key_makes_none_that_outlives_it(server: MemoryServer, person: Person) -> None:
+    made = person.api.post("/v1/keys", json={"name": "a day", "expires_at": "2999-01-01T00:00:00Z"}).json()
+    with server.client(made["key"]) as api:
+        user = api.post("/api/v1/users", json={"name": "bob"}).json()["data"]["user"]["id"]
+        for later in ({}, {"expires_at": "2999-01-01T00:00:01Z"}):
+            refused = api.post("/v1/keys", json={"name": "longer", **later})
+            assert (refused.status_code, refused.json()["expires_at"]) == (403, "2999-01-01T00:00:00+00:00")
+            assert api.post(f"/api/v1/users/{user}/api-keys", json=later).status_code == 403
+        assert api.post("/v1/keys", json={"name": "as long", "expires_at": "2999-01-01T00:00:00Z"}).status_code == 201
+    assert person.api.post("/v1/keys", json={"name": "longer"}).status_code == 201
+
+
 def test_without_credentials_there_is_nothing(server: MemoryServer) -> None:
     with server.client() as nobody, server.client("mem_wrong") as wrong, server.client("ключ".encode().hex()) as odd:
         for api in (nobody, wrong, odd):

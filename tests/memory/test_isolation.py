@@ -15,6 +15,7 @@ from tests.memory.server import Api, MemoryServer, Person, make_person
 from tests.support.databases import create_database, drop_database
 
 OWNER = re.compile(r"\b(?:\w+\.)?user_id = (?:%\(user\)s|\$1|v_me|memory\.me\(\)|m\.user_id|v_it\.user_id|p_user)")
+ID = r"[0-9a-f]{8}-[0-9a-f-]{27}"
 TALKERS = ("user", "agent")
 USERS = re.compile(r"WHERE u\.id = %\(user\)s")
 
@@ -139,6 +140,9 @@ def test_every_endpoint_answers_404_for_anothers_object(bench: tuple[MemoryServe
         other.api.post(f"/v1/duplicates/{pair}", json={"decision": "keep_both"}),
     ]
     assert [answer.status_code for answer in matrix] == [404] * len(matrix)
+    assert _endpoints_with_an_id(server) <= {
+        (answer.request.method, re.sub(ID, "{}", answer.request.url.path)) for answer in matrix
+    }
     _talk(owner.api, other.api)
     for field, value in (("agent_id", agent), ("session_id", session)):
         assert other.api.post("/v1/memories", json={"body": "x", field: value}).status_code == 422
@@ -174,6 +178,18 @@ def test_every_endpoint_answers_404_for_anothers_object(bench: tuple[MemoryServe
     assert other.api.get("/v1/usage").json()["memories"]["used"] == 2
     assert owner.api.get(memory).json()["version"] == 1
     assert owner.api.get("/v1/me").status_code == 200
+
+
+def _endpoints_with_an_id(server: MemoryServer) -> set[tuple[str, str]]:
+    """Every operation of the OpenAPI document that names an object of a user."""
+    with server.client() as api:
+        paths = api.get("/openapi.json").json()["paths"]
+    return {
+        (method.upper(), re.sub(r"\{\w+_id\}", "{}", path).replace("{name}", "a"))
+        for path, operations in paths.items()
+        for method in operations
+        if "_id}" in path and "/admin/" not in path
+    }
 
 
 def _talk(api: Api, other: Api) -> None:

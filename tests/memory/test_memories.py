@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from tests.memory.server import Api, Person
 
 
@@ -226,3 +228,21 @@ def test_what_cannot_be_kept_is_refused_by_name(api: Api) -> None:
     assert api.get("/v1/memories", params={"cursor": "no cursor"}).status_code == 400
     assert api.get("/v1/nothing").status_code == 404
     assert api.put("/v1/memories").status_code == 405
+
+
+def test_a_moment_beyond_what_can_be_shown_is_refused(api: Api) -> None:
+    for moment in ("9999-12-31T23:59:59-14:00", "9999-12-31T23:00:00Z", "0001-01-01T00:00:00+14:00"):
+        assert api.post("/v1/memories", json={"body": "x", "expires_at": moment}).status_code == 422
+        line = json.dumps({"body": "y", "created_at": moment})
+        kind = {"Content-Type": "application/jsonl"}
+        assert api.post("/v1/memories/import", content=line, headers=kind).status_code == 422
+        assert api.post("/v1/keys", json={"name": "k", "expires_at": moment}).status_code == 422
+    assert api.get("/v1/memories").json()["items"] == []
+
+
+def test_a_number_that_json_cannot_hold_is_refused_and_not_kept_as_null(api: Api) -> None:
+    for number in ("1e400", "-1e400", "NaN", "Infinity"):
+        body = '{"body": "x", "provenance": {"a": [{"b": NUMBER}]}}'.replace("NUMBER", number)
+        answer = api.post("/v1/memories", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code in (400, 422), answer.text
+    assert api.post("/v1/memories", json={"body": "x", "provenance": {"a": None, "b": 1e308}}).status_code == 201

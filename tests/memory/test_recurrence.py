@@ -215,6 +215,7 @@ def test_a_snoozed_occurrence_is_overtaken_by_the_next() -> None:
         ("today at 22", "11-22 22:00"), ("tomorrow at noon", "11-23 12:00"), ("25 december", "12-25 09:00"),
         ("december 25 at 8am", "12-25 08:00"), ("2026-12-03 10:00", "12-03 10:00"), ("13/12/2026", "12-13 09:00"),
         ("in 3 days", "11-25 09:00"), ("2026-12-03T10:00:00Z", "12-03 11:00"), ("8:30", "11-23 08:30"),
+        ("at 10 tomorrow", "11-23 10:00"), ("tomorrow 9:00 EST", "11-23 15:00"), ("in one week", "11-29 09:00"),
     ],
 )  # fmt: skip
 def test_words_are_understood_from_now_on_the_clocks_of_the_zone(text: str, wall: str) -> None:
@@ -234,6 +235,10 @@ def test_hours_pass_though_the_clocks_change() -> None:
         ("yesterday", "2026-11-21T08:00:00+00:00"), ("december", "2026-12"),
         ("every monday", "'monday': 2026-11-23 00:00"),
         ("tomorrow at 25", "the day 'tomorrow'"), ("gibberish", None), ("\x00", None), ("a" * 101, None), ("  ", None),
+        # What would be left out: the time of day is another than the one that was said.
+        ("tomorrow 10", "2026-11-23T14:30:00"), ("tomorrow at ten", "2026-11-23T14:30:00"),
+        ("tomorrow at 9 EST", "2026-11-23T14:30:00-05:00"), ("tomorrow EST", "2026-11-23T14:30:00-05:00"),
+        ("tomorrow 25:00", "2026-11-23T14:30:00"),
     ],
 )  # fmt: skip
 def test_what_is_not_understood_says_what_was(text: str, understood: str | None) -> None:
@@ -242,7 +247,20 @@ def test_what_is_not_understood_says_what_was(text: str, understood: str | None)
     assert (refused.value.status, refused.value.members["understood"]) == (422, understood)
 
 
-@pytest.mark.parametrize("name", ["Europe/Atlantis", "", "../passwd", "/etc/localtime", "Evrópa/Berlin", "Europe"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Europe/Atlantis",
+        "",
+        "../passwd",
+        "/etc/localtime",
+        "Evrópa/Berlin",
+        "Europe",
+        "localtime",
+        "right/UTC",
+        "Factory",
+    ],
+)
 def test_an_unknown_zone_is_refused(name: str) -> None:
     with pytest.raises(Problem, match="there is no time zone"):
         find_zone(name)

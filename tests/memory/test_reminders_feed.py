@@ -80,3 +80,17 @@ def test_a_revoked_or_unknown_token_opens_nothing(
 def test_a_user_has_so_many_feeds_and_no_more(person: Person) -> None:
     made = [person.api.post("/v1/reminders/feeds", json={"name": str(number)}).status_code for number in range(21)]
     assert made == [201] * 20 + [409]
+
+
+def test_no_text_can_break_out_of_its_line_or_make_the_calendar_unreadable(
+    server: MemoryServer, person: Person
+) -> None:
+    texts = ("a\r\nEND:VEVENT\r\nBEGIN:VEVENT", "a\rX:1", "bell\x07 and \x1f unit", "<b>&amp;;,\\n")
+    for text in texts:
+        remind(person.api, text, due_at="2090-03-24T09:00:00Z", note=text)
+    answer = fetch(server, person.api.post("/v1/reminders/feeds", json={"name": "phone"}).json()["path"])
+    assert not re.search(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]", answer.content)
+    assert answer.content.count(b"\r") == answer.content.count(b"\n") == answer.content.count(b"\r\n")
+    calendar = icalendar.Calendar.from_ical(answer.content)
+    read = [str(event["SUMMARY"]) for event in calendar.walk("VEVENT")]
+    assert read == ["a\nEND:VEVENT\nBEGIN:VEVENT", "a\nX:1", "bell  and   unit", "<b>&amp;;,\\n"]

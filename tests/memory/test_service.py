@@ -37,6 +37,7 @@ def test_the_command_makes_a_user_and_a_key_that_opens(
     for words, says in (
         (("user", "add", "ada@example.org"), "there is an account"),
         (("user", "add", "b@example.org", "--plan", "gold"), "no such plan"),
+        (("user", "add", "nobody"), "is no e-mail address"),
         (("key", "create", "nobody@example.org"), "there is no user"),
         (("key", "create", "ada@example.org", "--scopes", "all"), "there is no scope"),
     ):

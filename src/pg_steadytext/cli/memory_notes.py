@@ -1,9 +1,12 @@
-"""``pg-steadytext memory save, search, remind, list, show, delete, export``: a user's memories, over HTTP."""
+"""The commands of ``pg-steadytext memory`` for a user's memories, over HTTP."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from enum import StrEnum
@@ -32,6 +35,7 @@ Which = Annotated[str, typer.Argument(help="The memory's id")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON, a memory a line.")]
 
 LINE = 80
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Form(StrEnum):
@@ -65,6 +69,11 @@ def _line(memory: Memory) -> str:
 
 def _say(text: str) -> None:
     console.print(text, markup=False, soft_wrap=True)
+
+
+def _harmless(text: str) -> str:
+    # What others wrote must not steer the terminal.
+    return _CONTROLS.sub("\ufffd", text)
 
 
 @app.command()
@@ -155,7 +164,7 @@ def _shortly(memory: Memory) -> str:
     # A short text says more than a title, which a model may have made.
     shown = f"{memory.title}: {text}" if memory.title and len(text) > LINE else text
     tags = "".join(f" #{tag}" for tag in memory.tags)
-    return f"{memory.id}  {memory.created_at:%Y-%m-%d}  {shown[:LINE]}{tags}"
+    return _harmless(f"{memory.id}  {memory.created_at:%Y-%m-%d}  {shown[:LINE]}{tags}")
 
 
 @app.command()
@@ -169,8 +178,8 @@ def show(which: Which, as_json: AsJson = False, url: Url = None, key: Key = None
         return
     for name in ("title", "category", "tags", "source", "created_at", "updated_at", "expires_at", "deleted_at"):
         if value := getattr(memory, name):
-            _say(f"{name}: {', '.join(value) if isinstance(value, list) else _plain(value)}")
-    _say(f"\n{memory.body}")
+            _say(_harmless(f"{name}: {', '.join(value) if isinstance(value, list) else _plain(value)}"))
+    _say(_harmless(f"\n{memory.body}"))
 
 
 @app.command()
@@ -187,13 +196,48 @@ def delete(
 
 @app.command()
 @speaks_plainly
+def restore(which: Which, url: Url = None, key: Key = None) -> None:
+    """Take a memory out of the trash."""
+    with _client(url, key) as client:
+        client.restore(_id(which))
+
+
+@contextmanager
+def _files() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InvalidArgument(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from error
+
+
+@app.command("import")
+@speaks_plainly
+def import_all(
+    file: Annotated[Path, typer.Argument(help="What the export wrote, or Markdown; - reads standard input")],
+    form: Annotated[
+        Form | None, typer.Option("--format", help="How it is written [default: by the name: .md is Markdown]")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Save texts that are there already, too.")] = False,
+    url: Url = None, key: Key = None,
+) -> None:  # fmt: skip
+    """Import memories, all or none of them, and say how many were new."""
+    is_markdown = form is Form.markdown if form else file.suffix.lower() in (".md", ".markdown")
+    with _files():
+        text = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    with _client(url, key) as client:
+        done = client.import_all(text, "markdown" if is_markdown else "jsonl", force=force)
+    _say(f"{done.created} imported, {done.duplicates} there already")
+
+
+@app.command()
+@speaks_plainly
 def export(
     form: Annotated[Form, typer.Option("--format", help="How it is written")] = Form.jsonl,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A file [default: standard output]")] = None,
     url: Url = None, key: Key = None,
 ) -> None:  # fmt: skip
-    """Write every memory that is not in the trash, in a form that an import reads."""
-    with _client(url, key) as client:
+    """Write every memory that is not in the trash, in a form that the import reads."""
+    with _client(url, key) as client, _files():
         pieces = client.export("markdown" if form is Form.markdown else "jsonl")
         if output is None:
             for piece in pieces:

@@ -49,7 +49,9 @@ def create(settings: MemorySettings, *, sql: Mapping[str, bytes] | None = None) 
     guard = make_guard(settings, database)
     meaning = Meaning(settings.public.daemon_endpoint, guard, settings.search_deadline_ms)
     notices = Notices(database, settings.streams_per_user)
-    service = Service(settings, database, Saves(database), guard, meaning, notices, make_flags(settings, database))
+    bulk = asyncio.Semaphore(max(1, settings.connections // 2))
+    flags = make_flags(settings, database)
+    service = Service(settings, database, Saves(database), guard, meaning, notices, flags, bulk)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -34,6 +34,11 @@ def from_database(error: psycopg.Error) -> Problem | None:
         return refusal(state, error.diag.message_primary, error.diag.message_detail)
     if isinstance(error, psycopg.DataError):
         return Problem(422, "unstorable", f"the database cannot hold a value: {error.diag.message_primary or error}")
+    if isinstance(error, psycopg.errors.ForeignKeyViolation):
+        # A request waited for another one, which deleted what it is about.
+        if error.diag.constraint_name == f"{error.diag.table_name}_user_id_fkey":
+            return Problem(401, "unknown-credentials", "the account was erased in the meantime")
+        return Problem(409, "deleted-meanwhile", "something that the request names was deleted in the meantime")
     if isinstance(error, psycopg.OperationalError | PoolTimeout):
         log.warning("the database does not answer: %s", error)
         return Problem(503, "database-away", "the database does not answer; try again")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pg_steadytext.memory.api.callers import SAFE
 from pg_steadytext.memory.api.failures import answer as as_problem
 from pg_steadytext.memory.api.memfuse.envelope import PREFIX, as_envelope
 from pg_steadytext.memory.domain.problems import Problem
@@ -25,7 +26,7 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, unless it is turned away."""
-        if scope["type"] != "http" or scope["method"] not in WITH_BODY:
+        if scope["type"] != "http" or scope["method"] in SAFE:
             await self.app(scope, receive, send)
             return
         answer = as_envelope if scope["path"].startswith(PREFIX) else as_problem
@@ -34,7 +35,7 @@ class Gate:
         length, kind = _headers(scope)
         if length is not None and length.isdigit() and int(length) > most:
             await answer(_too_large(most))(scope, receive, send)
-        elif kind and not _is_understood(kind, is_import=is_import):
+        elif kind and scope["method"] in WITH_BODY and not _is_understood(kind, is_import=is_import):
             says = "one of " + ", ".join(IMPORT_TYPES) if is_import else "application/json"
             await answer(Problem(415, "media-type", f"Content-Type must be {says}"))(scope, receive, send)
         elif length is not None:

@@ -6,11 +6,12 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-import orjson
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
+from pg_steadytext.memory.api.values import can_be_shown, can_be_stored
+from pg_steadytext.memory.domain.text import EMAIL, MOST_EMAIL
+
 MAX_BODY = 200_000
-MAX_PROVENANCE_BYTES = 50_000
 
 # PostgreSQL's text holds every character but NUL.
 _ANY = r"^[^\x00]*$"
@@ -18,29 +19,9 @@ Body = Annotated[str, StringConstraints(min_length=1, max_length=MAX_BODY, patte
 Line = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=_ANY)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_ANY)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=_ANY)]
-
-
-def _storable(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    try:
-        text = orjson.dumps(value)
-    except (TypeError, UnicodeEncodeError) as error:
-        raise ValueError(f"it must be JSON of 64-bit numbers and valid text: {error}") from None
-    if len(text) > MAX_PROVENANCE_BYTES:
-        raise ValueError(f"it must be at most {MAX_PROVENANCE_BYTES} bytes")
-    if rb"\u0000" in text and _holds_nul(value):
-        raise ValueError("it must not hold the character NUL")
-    return value
-
-
-def _holds_nul(value: JsonValue) -> bool:
-    if isinstance(value, str):
-        return "\x00" in value
-    if isinstance(value, dict):
-        return any("\x00" in key or _holds_nul(entry) for key, entry in value.items())
-    return isinstance(value, list) and any(map(_holds_nul, value))
-
-
-Object = Annotated[dict[str, JsonValue], AfterValidator(_storable)]
+# PostgreSQL holds moments that most clients, this one's language too, cannot read.
+Instant = Annotated[AwareDatetime, AfterValidator(can_be_shown)]
+Object = Annotated[dict[str, JsonValue], AfterValidator(can_be_stored)]
 Tags = Annotated[list[Word], Field(max_length=50), AfterValidator(lambda tags: list(dict.fromkeys(tags)))]
 State = Literal["pending", "done", "failed", "paused", "none"]
 ZoneName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_ANY)]
@@ -66,7 +47,7 @@ class NewMemory(Strict):
     is_recalled: bool = Field(False, description="The text was recalled from memory: it is never extracted again.")
     agent_id: UUID | None = None
     session_id: UUID | None = None
-    expires_at: AwareDatetime | None = None
+    expires_at: Instant | None = None
 
 
 class ImportedMemory(NewMemory):
@@ -74,7 +55,7 @@ class ImportedMemory(NewMemory):
 
     model_config = ConfigDict(extra="ignore")
 
-    created_at: AwareDatetime | None = None
+    created_at: Instant | None = None
     agent_id: None = None
     session_id: None = None
 
@@ -91,7 +72,7 @@ class MemoryPatch(Strict):
     pinned: bool = False
     agent_id: UUID | None = None
     session_id: UUID | None = None
-    expires_at: AwareDatetime | None = None
+    expires_at: Instant | None = None
 
 
 class Memory(BaseModel):
@@ -244,7 +225,7 @@ class NewKey(Strict):
 
     name: Name
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=3)] = ["memories:read", "memories:write"]
-    expires_at: AwareDatetime | None = None
+    expires_at: Instant | None = None
 
 
 class Key(BaseModel):
@@ -271,7 +252,7 @@ class Keys(BaseModel):
     items: list[Key]
 
 
-Email = Annotated[str, StringConstraints(min_length=3, max_length=254, pattern=r"^[!-?A-~]+@[!-?A-~]+$")]
+Email = Annotated[str, StringConstraints(min_length=3, max_length=MOST_EMAIL, pattern=EMAIL)]
 Password = Annotated[str, StringConstraints(min_length=12, max_length=200, pattern=_ANY)]
 
 

@@ -25,6 +25,11 @@ KeyHeader = Annotated[
 ]
 
 
+async def received(request: Request) -> None:
+    """Wait for the body of a request whose endpoint takes none: a client that is slow must not hold a connection."""
+    await request.body()
+
+
 async def fingerprint(request: Request) -> bytes:
     """Digest what makes a request another one: its query, its condition, its type and its body."""
     parts = (

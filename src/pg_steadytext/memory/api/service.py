@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from pg_steadytext.memory.storage.saves import Saves
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One process of the service."""
+    """One process of the service. ``bulk`` leaves connections to those who want little of them."""
 
     settings: MemorySettings
     database: Database
@@ -31,6 +32,7 @@ class Service:
     meaning: Meaning
     notices: Notices
     flags: Flags
+    bulk: asyncio.Semaphore
 
     def new_id(self) -> UUID:
         """Make an id that sorts after the earlier ones."""

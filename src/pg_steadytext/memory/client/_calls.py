@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,7 +18,7 @@ from uuid import UUID, uuid4
 import httpx2
 
 from pg_steadytext.errors import InvalidArgument
-from pg_steadytext.memory.client._errors import Refused, refused
+from pg_steadytext.memory.client._errors import Refused, Unreachable, refused
 from pg_steadytext.memory.client._types import (
     Changes,
     Filters,
@@ -67,7 +68,7 @@ class Call(Generic[T]):
 def settings(url: str | None, key: str | None) -> dict[str, Any]:
     """Return where the service is and who asks; what is not given is in the environment.
 
-    Raises ``InvalidArgument`` when it is neither.
+    Raises ``InvalidArgument`` when it is neither, or cannot be a key.
     """
     url = url or os.environ.get("STEADYTEXT_MEMORY_URL")
     key = key or os.environ.get("STEADYTEXT_MEMORY_KEY")
@@ -76,13 +77,19 @@ def settings(url: str | None, key: str | None) -> dict[str, Any]:
             raise InvalidArgument(
                 f"the memory service's {name.lower()} is not given", hint=f"Pass it, or set STEADYTEXT_MEMORY_{name}."
             )
+    # What was given may be a secret in the wrong place, and stays out of the message.
+    if not re.fullmatch("[!-~]+", key or ""):
+        raise InvalidArgument("the memory service's key must be printable ASCII", hint="Copy it as it was shown.")
     return {"base_url": url, "headers": {"Authorization": f"Bearer {key}"}}
 
 
 def outcome(call: Call[T], response: httpx2.Response, attempt: int) -> T:
-    """Read an answer. Raises ``Refused``."""
-    if response.is_success:
-        return call.read(response.json() if response.content else None)
+    """Read an answer. Raises ``Refused``, and ``Unreachable`` when something else answered than the service."""
+    if not response.is_error:
+        try:
+            return call.read(response.json() if response.content else None)
+        except (ValueError, KeyError, TypeError, AttributeError) as odd:
+            raise Unreachable(f"what answers at {response.url.host} is not the memory service", hint=HINT) from odd
     error = problem_of(response)
     # It was deleted by an attempt whose answer was lost.
     if call.method == "DELETE" and attempt and error.status == 404:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pg_steadytext.errors import SteadyTextError
 from pg_steadytext.memory.client._types import Memory
+from pg_steadytext.memory.client._types_more import Reminder
 
 
 class Unreachable(SteadyTextError):
@@ -44,9 +45,10 @@ class Changed(Refused):
     """412: somebody changed the memory in the meantime; ``current`` is what it is now."""
 
     @property
-    def current(self) -> Memory:
-        """The memory as it is now."""
-        return Memory.read(self.members["current"])
+    def current(self) -> Memory | Reminder:
+        """The memory, or the reminder, as it is now."""
+        told = self.members["current"]
+        return Reminder.read(told) if "due_at" in told else Memory.read(told)
 
 
 class LimitReached(Refused):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,8 @@ from pg_steadytext.memory.domain.recurrence import Series, to_instant, to_wall
 
 PRODUCT = "-//pg_steadytext//Memory Connector//EN"
 LENGTH = timedelta(minutes=15)
+# RFC 5545 has none of them in a text but tabs and line breaks: one would make a calendar refuse all the others.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +69,9 @@ def _add(calendar: Calendar, entry: Entry, *, todo: bool) -> None:
 def _component(entry: Entry, start: datetime, *, todo: bool) -> Event | Todo:
     part: Event | Todo = Todo() if todo else Event()
     part.add("uid", f"{entry.id}@pg-steadytext")
-    part.add("summary", entry.title)
+    part.add("summary", _text(entry.title))
     if entry.note:
-        part.add("description", entry.note)
+        part.add("description", _text(entry.note))
     begin = _in_zone(start, entry.series.zone)
     part.add("dtstart", begin)
     if todo:
@@ -80,10 +83,14 @@ def _component(entry: Entry, start: datetime, *, todo: bool) -> Event | Todo:
     part.add("sequence", entry.version)
     alarm = Alarm()
     alarm.add("action", "DISPLAY")
-    alarm.add("description", entry.title)
+    alarm.add("description", _text(entry.title))
     alarm.add("trigger", timedelta(0))
     part.add_component(alarm)
     return part
+
+
+def _text(text: str) -> str:
+    return _CONTROLS.sub(" ", text)
 
 
 def _in_zone(wall: datetime, zone: ZoneInfo) -> datetime:

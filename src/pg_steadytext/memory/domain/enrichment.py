@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -41,7 +42,8 @@ Note: My doctor says I should drink more water and sleep eight hours.
 Note: {note}
 """
 """Examples, since a small model follows them where it does not follow instructions."""
-EXAMPLES = QUESTION.casefold()
+EXAMPLES = frozenset(re.findall(r"[a-z0-9]+", QUESTION.casefold()))
+"""The words of the examples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,8 @@ def read(answer: str, note: str) -> Description:
     """Read an answer that keeps to the schema.
 
     What only repeats, or is blank, is left out, and so is what the note does not bear out: a title or a fact of other
-    words, a tag of the examples. A weak model repeats those, or makes something up.
+    words, a tag in the words of the examples, unless it is the category that was chosen for this note. A weak model
+    repeats those, or makes something up.
     """
     told = json.loads(answer)
     said = normalise(note)
@@ -116,9 +119,17 @@ def read(answer: str, note: str) -> Description:
     return Description(
         title=title if title and _is_grounded(title, said) else None,
         category=told.get("category"),
-        tags=[tag for tag in dict.fromkeys(map(_line, told["tags"])) if tag not in EXAMPLES or _is_grounded(tag, said)],
+        tags=[
+            tag
+            for tag in dict.fromkeys(map(_line, told["tags"]))
+            if tag == told.get("category") or not EXAMPLES.issuperset(_words(tag)) or _is_grounded(tag, said)
+        ],
         facts=list(facts.values()),
     )
+
+
+def _words(tag: str) -> list[str]:
+    return re.split(r"[ -]+", tag)
 
 
 def _is_grounded(text: str, note: str) -> bool:

@@ -6,6 +6,7 @@ has no such bound, which lets a rule for the thirtieth of February keep it busy 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -20,13 +21,15 @@ STEPS = 1_500_000
 CENTURY = 36_525
 MOST_MISSED = 1000
 DAY_MINUTES = 1440
+# What lies in the database's folder beside zones: the server's own, and clocks that count leap seconds.
+_NO_PLACE = re.compile(r"(?:right|posix)/|(?:localtime|posixrules|Factory)$")
 _LAST = date(9998, 12, 31).toordinal()
 
 
 def find_zone(name: str) -> ZoneInfo:
     """Return a zone of the IANA database. Raises ``Problem`` 422 for another name."""
     try:
-        return ZoneInfo(name if name.isascii() else "")
+        return ZoneInfo("" if not name.isascii() or _NO_PLACE.match(name) else name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise Problem(
             422, "unknown-time-zone", f"there is no time zone {name[:64]!r}; a name reads like Europe/Berlin"

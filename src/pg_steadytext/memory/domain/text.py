@@ -1,9 +1,12 @@
-"""When two texts are the same text."""
+"""When two texts are the same text, and what an e-mail address looks like."""
 
 from __future__ import annotations
 
 import hashlib
 import unicodedata
+
+EMAIL = r"^[!-?A-~]+@[!-?A-~]+$"
+MOST_EMAIL = 254
 
 
 def normalise(text: str) -> str:

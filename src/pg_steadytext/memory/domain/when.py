@@ -15,8 +15,11 @@ DEFAULT_TIME = time(9)
 MOST_LENGTH = 100
 _TIME = r"(?P<hour>\d{1,2})(?:[:.](?P<minute>\d{2}))?\s*(?P<half>am|pm)?"
 _AT = re.compile(rf"(?:(?P<day>.+?)\s+)?at\s+(?:{_TIME}|(?P<word>noon|midnight))", re.IGNORECASE)
+_AT_FIRST = re.compile(rf"at\s+(?:{_TIME}|(?P<word>noon|midnight))\s+(?P<day>.+)", re.IGNORECASE)
 _LATER = re.compile(r"in\s.*\b(?:hour|minute|min|second|sec)s?\b.*", re.IGNORECASE)
 _NUMBER = re.compile(r"\d*")
+_WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen"]
+_COUNT = re.compile(rf"\d+|\b(?:{'|'.join(_WORDS)})\b", re.IGNORECASE)
 _YEAR_FIRST = re.compile(r"\d{4}-")
 
 
@@ -29,7 +32,7 @@ def understand(text: str, now: datetime, zone: tzinfo) -> datetime:
     if len(said) > MOST_LENGTH or not said:
         _refuse(text, f"must be 1 to {MOST_LENGTH} characters", None)
     wall = to_wall(now, zone).replace(microsecond=0)
-    match = _AT.fullmatch(said)
+    match = _AT.fullmatch(said) or _AT_FIRST.fullmatch(said)
     if match:
         found = _at(said, match, wall, zone)
     elif _LATER.fullmatch(said):
@@ -75,6 +78,8 @@ def _day(said: str, text: str, wall: datetime) -> datetime:
 def _read(said: str, wall: datetime, zone: tzinfo) -> datetime:
     found, period = _parse(said, said, wall)
     if found.tzinfo is not None:
+        if period != "time":
+            _refuse(said, "names a time zone and no time of day, such as 9:00", found)
         return found
     if period in ("day", "week"):
         found = datetime.combine(found, DEFAULT_TIME)
@@ -91,9 +96,24 @@ def _parse(said: str, text: str, wall: datetime) -> tuple[datetime, str]:
     if any(reading != readings[0] for reading in readings):
         both = " or ".join(str(reading[0].date()) for reading in readings if reading[0])
         _refuse(said, "has two meanings; write the year first", both)
+    if ignored := _ignored(text, wall, orders[0], readings[0]):
+        _refuse(said, f"says {ignored}, which means nothing beside the rest", found)
     if period in ("month", "year"):
         _refuse(said, f"names no day, only a {period}", f"{found:%Y-%m}" if period == "month" else f"{found:%Y}")
     return found, period
+
+
+def _ignored(text: str, wall: datetime, order: str, reading: tuple[datetime | None, str]) -> str | None:
+    """Return a number that another one in its place would not make another moment: dateparser passed over it."""
+    for match in _COUNT.finditer(text):
+        found = match[0]
+        if found.isdecimal():
+            other = f"{int(found) + 1:0{len(found)}}"
+        else:
+            other = _WORDS[(_WORDS.index(found.lower()) + 1) % len(_WORDS)]
+        if _data(text[: match.start()] + other + text[match.end() :], wall, order) == reading:
+            return found
+    return None
 
 
 def _data(text: str, wall: datetime, order: str) -> tuple[datetime | None, str]:

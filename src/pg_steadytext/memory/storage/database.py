@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from pg_steadytext import statements
 from pg_steadytext.poolers import is_pooled
@@ -82,7 +84,7 @@ class Database:
         *,
         ready: int = 2,
     ) -> None:
-        """Make a pool of at most ``connections``, of which ``ready`` stay open."""
+        """Make a pool of at most ``connections``: ``ready`` stay open, and no token has more than three quarters."""
         self.sql = load_statements() if sql is None else sql
         self.where: dict[str, Any] = {
             "host": settings.pg_host, "port": settings.pg_port, "dbname": settings.pg_database,
@@ -95,6 +97,10 @@ class Database:
             min_size=min(ready, connections), max_size=connections, timeout=wait_seconds, open=False,
             configure=_unprepared_if_pooled,
         )  # fmt: skip
+
+        self._wait_seconds = wait_seconds
+        self._share_of_one = max(1, connections - max(1, connections // 4))
+        self._shares: WeakValueDictionary[bytes, asyncio.Semaphore] = WeakValueDictionary()
 
     async def open(self) -> None:
         """Begin to connect, and wait for nothing: a service without its database says so to who asks."""
@@ -109,12 +115,33 @@ class Database:
         return await psycopg.AsyncConnection.connect(**self.where)
 
     @asynccontextmanager
+    async def _connection_for(self, token: bytes | None) -> AsyncIterator[Connection]:
+        """Take a connection. A user's writes wait for each other, and those who wait must leave some to other users."""
+        if token is None:
+            async with self.pool.connection() as connection:
+                yield connection
+            return
+        share = self._shares.get(token) or self._shares.setdefault(token, asyncio.Semaphore(self._share_of_one))
+        if share.locked():
+            try:
+                await asyncio.wait_for(share.acquire(), self._wait_seconds)
+            except TimeoutError:
+                raise PoolTimeout(f"one key had its share of the connections for {self._wait_seconds} s") from None
+        else:
+            await share.acquire()
+        try:
+            async with self.pool.connection() as connection:
+                yield connection
+        finally:
+            share.release()
+
+    @asynccontextmanager
     async def unit(self, caller: Caller, scope: str) -> AsyncIterator[Unit]:
         """Open a transaction as the caller, for what needs the scope; it is undone when an exception leaves it.
 
         Raises ``psycopg.Error`` with the SQLSTATE of a refusal when the caller is unknown or lacks the scope.
         """
-        async with self.pool.connection() as connection, connection.transaction():
+        async with self._connection_for(caller.token_hash) as connection, connection.transaction():
             params = {"kind": caller.kind, "hash": caller.token_hash, "scope": scope, "csrf": caller.csrf}
             entry = self.sql["enter_feed" if caller.kind == "feed" else "enter"]
             entered = await (await connection.execute(entry, params, prepare=True)).fetchone()
@@ -141,5 +168,5 @@ class Database:
 
     async def calls(self, name: str, params: Mapping[str, Any]) -> list[Row]:
         """Run one statement as a transaction of its own, before anybody is known, and return its rows."""
-        async with self.pool.connection() as connection:
+        async with self._connection_for(params.get("hash")) as connection:
             return await (await connection.execute(self.sql[name], params, prepare=True)).fetchall()

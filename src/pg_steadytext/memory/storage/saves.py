@@ -118,7 +118,7 @@ class Saves:
 
     async def _store(self, group: list[_Save]) -> None:
         try:
-            rows = await self._ask(group, PATIENCE)
+            rows = await self._ask(group, PATIENCE, None)
         except psycopg.Error as error:
             if len(group) == 1 or _may_be_stored(error):
                 for one in group:
@@ -136,7 +136,7 @@ class Saves:
     async def _store_alone(self, one: _Save) -> None:
         self._alone[one.owner] += 1
         try:
-            (row,) = await self._ask([one], None)
+            (row,) = await self._ask([one], None, one.owner)
             one.end(row)
         except psycopg.Error as error:
             one.fail(error)
@@ -144,9 +144,9 @@ class Saves:
             self._alone[one.owner] -= 1
             self._alone += Counter()  # forgets who has none
 
-    async def _ask(self, group: list[_Save], patience: str | None) -> list[Row]:
+    async def _ask(self, group: list[_Save], patience: str | None, owner: bytes | None) -> list[Row]:
         saves = f"[{','.join(one.text for one in group)}]"
-        return await self._database.calls("save", {"saves": saves, "patience": patience})
+        return await self._database.calls("save", {"saves": saves, "patience": patience, "hash": owner})
 
 
 def _may_be_stored(error: psycopg.Error) -> bool:

@@ -45,7 +45,8 @@ async def find_user(unit: Unit, which: str) -> Shown:
     try:
         return await find(unit, "User", UUID(which))
     except ValueError:
-        row = await unit.row("memfuse_users", {"id": None, "name": which.replace("\x00", "")})
+        # PostgreSQL's text holds no NUL, and no name does.
+        row = None if "\x00" in which else await unit.row("memfuse_users", {"id": None, "name": which})
     if row is None:
         raise absent("User", which)
     found: Shown = row[0]

@@ -12,9 +12,8 @@ from pg_steadytext.memory.api.callers import Who
 from pg_steadytext.memory.api.memfuse.common import absent, find
 from pg_steadytext.memory.api.memfuse.envelope import REFUSALS, Envelope, success
 from pg_steadytext.memory.api.memfuse.models import NewKey
+from pg_steadytext.memory.api.routes.people import make_key
 from pg_steadytext.memory.api.service import Here
-from pg_steadytext.memory.domain.problems import Problem
-from pg_steadytext.memory.domain.tokens import KEY_PREFIX, token_hash
 
 router = APIRouter(prefix="/users/{user_id}/api-keys", tags=["api keys"], responses=REFUSALS)
 
@@ -39,21 +38,18 @@ async def list_keys(here: Here, who: Who, user_id: UUID) -> Response:
 
 @router.post("", status_code=201, response_model=Envelope)
 async def add_key(here: Here, who: Who, user_id: UUID, new: NewKey | None = None) -> Response:
-    """Make a key, of no more scopes than the caller's; without `permissions` it may read and write memories."""
+    """Make a key, of no more scopes than the caller's and no longer life.
+
+    Without `permissions` it may read and write memories.
+    """
     wish = new or NewKey()
-    secret = here.new_token(KEY_PREFIX)
     async with here.database.unit(who, "memories:write") as unit:
         await find(unit, "User", user_id)
         asked = wish.permissions and wish.permissions.scopes
-        scopes = list(dict.fromkeys(asked or ("memories:read", "memories:write")))
-        if missing := [scope for scope in scopes if scope not in unit.scopes]:
-            raise Problem(403, "missing-scope", f"you cannot give the scope {missing[0]}, which you do not have")
-        row = await unit.row("add_key", {
-            "id": here.new_id(), "name": wish.name, "hash": token_hash(secret), "scopes": scopes,
-            "expires_at": wish.expires_at,
-        })  # fmt: skip
-    assert row is not None
-    return success({"api_key": shown(user_id, row[0], secret)}, "API key created successfully", 201)
+        key, secret = await make_key(
+            here, unit, wish.name, asked or ("memories:read", "memories:write"), wish.expires_at
+        )
+    return success({"api_key": shown(user_id, key, secret)}, "API key created successfully", 201)
 
 
 @router.delete("/{key_id}", response_model=Envelope)

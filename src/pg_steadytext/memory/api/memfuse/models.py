@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 
-from pg_steadytext.memory.api.models import Body, Name, Object
+from pg_steadytext.memory.api.models import Body, Instant, Name, Object
 
 Text = Annotated[str, StringConstraints(max_length=10_000, pattern=r"^[^\x00]*$")]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=50, pattern=r"^[^\x00]*$")]
@@ -120,4 +120,4 @@ class NewKey(BaseModel):
     name: Name = "memfuse"
     key: None = None
     permissions: Permissions | None = None
-    expires_at: AwareDatetime | None = None
+    expires_at: Instant | None = None

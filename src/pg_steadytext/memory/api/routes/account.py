@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import StreamingResponse
 
 from pg_steadytext.memory.api.callers import Who
+from pg_steadytext.memory.api.exports import NDJSON, exported
 from pg_steadytext.memory.api.models import Me, MePatch, Plan, Usage
 from pg_steadytext.memory.api.once import KeyHeader, once
 from pg_steadytext.memory.api.replies import OWN, WRITE, Reply, refusals
 from pg_steadytext.memory.api.service import Here
 from pg_steadytext.memory.domain.problems import Problem
 from pg_steadytext.memory.domain.recurrence import find_zone
-from pg_steadytext.memory.storage.database import Caller, Database
 
 router = APIRouter(tags=["account"])
 
-NDJSON = "application/x-ndjson"
 NDJSON_ANSWER: dict[int | str, dict[str, Any]] = {
     200: {"description": "JSON Lines.", "content": {NDJSON: {"schema": {"type": "string"}}}}
 }
-
-
-async def stream(database: Database, who: Caller, statement: str) -> AsyncIterator[str]:
-    """Yield the texts of a statement, line by line, from one snapshot."""
-    async with database.unit(who, "memories:read") as unit:
-        cursor = unit.connection.cursor("export")
-        async with cursor:
-            await cursor.execute(unit.sql[statement], {"user": unit.user_id})
-            async for (text,) in cursor:
-                yield text + "\n"
-
-
-async def streamed(database: Database, who: Caller, statement: str, media_type: str) -> Response:
-    """Answer with a stream, refusing before it begins."""
-    async with database.unit(who, "memories:read"):
-        pass
-    return StreamingResponse(stream(database, who, statement), media_type=media_type)
 
 
 @router.get("/me", response_model=Me, responses=refusals(*OWN))
@@ -70,7 +50,7 @@ async def change_me(request: Request, here: Here, who: Who, patch: MePatch, key:
 @router.get("/me/export", response_class=Response, responses={**NDJSON_ANSWER, **refusals(*OWN)})
 async def export_all(here: Here, who: Who) -> Response:
     """Export everything there is of the user, as JSON Lines of ``{"kind": …, "content": …}``; secrets stay out."""
-    return await streamed(here.database, who, "export_account", NDJSON)
+    return await exported(here, who, "export_account", NDJSON)
 
 
 @router.delete("/me", status_code=204, response_model=None, responses=refusals(*OWN))
@@ -79,6 +59,8 @@ async def erase(
 ) -> Response:
     """Erase the user with everything, at once and for good."""
     async with here.database.unit(who, "memories:write") as unit:
+        # First what every write of the user's waits for: the other way round, the two would wait for each other.
+        await unit.rows("lock_mine")
         row = await unit.row("get_me")
         if row is None or row[1] != confirm.lower():
             raise Problem(422, "not-confirmed", "confirm must be the account's e-mail address")

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+import asyncio
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
 from pg_steadytext.memory.api.callers import Who
+from pg_steadytext.memory.api.exports import NDJSON, exported
 from pg_steadytext.memory.api.gate import IMPORT_TYPES
 from pg_steadytext.memory.api.models import Imported, ImportedMemory
 from pg_steadytext.memory.api.once import KeyHeader, once
 from pg_steadytext.memory.api.replies import OWN, WRITE, Reply, refusals
-from pg_steadytext.memory.api.routes.account import NDJSON, stream, streamed
 from pg_steadytext.memory.api.routes.memories import as_note
 from pg_steadytext.memory.api.service import Here
 from pg_steadytext.memory.domain import markdown
@@ -45,8 +45,9 @@ async def import_all(
     media_type = (kind or "").partition(";")[0].strip().lower()
     if media_type not in IMPORT_TYPES:
         raise Problem(415, "media-type", f"Content-Type must be one of {', '.join(IMPORT_TYPES)}")
-    notes = read_notes(await request.body(), media_type)
-    async with here.database.unit(who, "memories:write") as unit:
+    # Many of them take seconds, which other requests need not wait for.
+    notes = await asyncio.to_thread(read_notes, await request.body(), media_type)
+    async with here.bulk, here.database.unit(who, "memories:write") as unit:
 
         async def effect() -> Reply:
             ids: list[str] = []
@@ -68,15 +69,8 @@ async def export_all(
 ) -> Response:
     """Export the memories that are not in the trash, the oldest first, in a form that the import reads."""
     if form == "jsonl":
-        return await streamed(here.database, who, "export_memories", NDJSON)
-    async with here.database.unit(who, "memories:read"):
-        pass
-
-    async def written() -> AsyncIterator[str]:
-        async for line in stream(here.database, who, "export_memories"):
-            yield markdown.write(orjson.loads(line))
-
-    return StreamingResponse(written(), media_type=MARKDOWN)
+        return await exported(here, who, "export_memories", NDJSON)
+    return await exported(here, who, "export_memories", MARKDOWN, lambda text: markdown.write(orjson.loads(text)))
 
 
 def read_notes(body: bytes, media_type: str) -> list[ImportedMemory]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime
 
 from pg_steadytext.memory.api.callers import Who
 from pg_steadytext.memory.api.models import Memory, Word
 from pg_steadytext.memory.api.models_facts import Facts, MemoryFacts
-from pg_steadytext.memory.api.once import KeyHeader, once
+from pg_steadytext.memory.api.once import KeyHeader, once, received
 from pg_steadytext.memory.api.replies import OWN, Reply, page, refusals
 from pg_steadytext.memory.api.routes.memories import MOST_PER_PAGE, PER_PAGE, shown
 from pg_steadytext.memory.api.service import Here
@@ -53,7 +53,10 @@ async def list_all(
     return page((text for _, _, text in kept), next_cursor=more)
 
 
-@router.post("/memories/{memory_id}/enrich", status_code=202, response_model=Memory, responses=refusals(*OWN, 404, 409))
+@router.post(
+    "/memories/{memory_id}/enrich", status_code=202, response_model=Memory, dependencies=[Depends(received)],
+    responses=refusals(*OWN, 404, 409),
+)  # fmt: skip
 async def enrich(request: Request, here: Here, who: Who, memory_id: UUID, key: KeyHeader = None) -> Response:
     """Have a model describe the memory again; one that waits for it already goes on waiting."""
     async with here.database.unit(who, "memories:write") as unit:

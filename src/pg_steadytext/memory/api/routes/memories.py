@@ -6,14 +6,14 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from psycopg.types.json import Jsonb
 from pydantic import AwareDatetime
 
 from pg_steadytext.memory.api.callers import Who, find_caller
 from pg_steadytext.memory.api.failures import refusal
 from pg_steadytext.memory.api.models import History, Memories, Memory, MemoryPatch, NewMemory, State, Word
-from pg_steadytext.memory.api.once import REPLAYED, KeyHeader, fingerprint, once
+from pg_steadytext.memory.api.once import REPLAYED, KeyHeader, fingerprint, once, received
 from pg_steadytext.memory.api.replies import OWN, WRITE, Reply, etag, page, refusals
 from pg_steadytext.memory.api.service import Here, of_request
 from pg_steadytext.memory.domain import cursors
@@ -167,7 +167,10 @@ async def delete(
     return Response(status_code=204)
 
 
-@router.post("/{memory_id}/restore", response_model=Memory, responses=refusals(*OWN, 404, 409))
+@router.post(
+    "/{memory_id}/restore", response_model=Memory, dependencies=[Depends(received)],
+    responses=refusals(*OWN, 404, 409),
+)  # fmt: skip
 async def restore(request: Request, here: Here, who: Who, memory_id: UUID, key: KeyHeader = None) -> Response:
     """Take a memory out of the trash."""
     async with here.database.unit(who, "memories:write") as unit:

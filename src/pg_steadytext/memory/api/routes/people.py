@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -22,9 +25,10 @@ from pg_steadytext.memory.api.models import (
 )
 from pg_steadytext.memory.api.once import KeyHeader, once
 from pg_steadytext.memory.api.replies import OWN, WRITE, Reply, page, refusals
-from pg_steadytext.memory.api.service import Here
+from pg_steadytext.memory.api.service import Here, Service
 from pg_steadytext.memory.domain.problems import Problem
 from pg_steadytext.memory.domain.tokens import KEY_PREFIX, token_hash
+from pg_steadytext.memory.storage.database import Unit
 
 router = APIRouter(tags=["account"])
 
@@ -87,20 +91,35 @@ async def list_keys(here: Here, who: Who) -> Response:
 
 @router.post("/keys", status_code=201, response_model=KeyOnce, responses=refusals(*WRITE))
 async def add_key(here: Here, who: Who, key: NewKey) -> Response:
-    """Make an API key, of no more scopes than the caller has; its secret is in this answer and nowhere else.
+    """Make an API key, of no more scopes than the caller's and no longer life.
 
-    For that reason the answer is not kept under an Idempotency-Key.
+    Its secret is in this answer and nowhere else; for that reason the answer is not kept under an Idempotency-Key.
     """
-    secret = here.new_token(KEY_PREFIX)
-    scopes = list(dict.fromkeys(key.scopes))
     async with here.database.unit(who, "memories:write") as unit:
-        if missing := [scope for scope in scopes if scope not in unit.scopes]:
-            raise Problem(403, "missing-scope", f"you cannot give the scope {missing[0]}, which you do not have")
-        params = {"id": here.new_id(), "name": key.name, "hash": token_hash(secret), "scopes": scopes,
-                  "expires_at": key.expires_at}  # fmt: skip
-        row = await unit.row("add_key", params)
+        shown, secret = await make_key(here, unit, key.name, key.scopes, key.expires_at)
+    return Response(orjson.dumps({**shown, "key": secret}), 201, media_type="application/json")
+
+
+async def make_key(
+    here: Service, unit: Unit, name: str, scopes: Sequence[str], ends: datetime | None
+) -> tuple[dict[str, Any], str]:
+    """Make a key and return it, with its secret. Raises ``Problem`` 403 for one that could do more than the caller."""
+    wanted = list(dict.fromkeys(scopes))
+    if missing := [scope for scope in wanted if scope not in unit.scopes]:
+        raise Problem(403, "missing-scope", f"you cannot give the scope {missing[0]}, which you do not have")
+    own = await unit.row("end_of_my_key")
+    if own and (ends is None or ends > own[0]):
+        last = own[0].astimezone(UTC).isoformat()
+        raise Problem(
+            403, "outlives-key", f"your own key ends {last}: expires_at must not be later", {"expires_at": last}
+        )
+    secret = here.new_token(KEY_PREFIX)
+    row = await unit.row(
+        "add_key",
+        {"id": here.new_id(), "name": name, "hash": token_hash(secret), "scopes": wanted, "expires_at": ends},
+    )
     assert row is not None
-    return Response(orjson.dumps({**row[0], "key": secret}), 201, media_type="application/json")
+    return row[0], secret
 
 
 @router.delete("/keys/{key_id}", status_code=204, response_model=None, responses=refusals(*OWN, 404))

@@ -4,6 +4,11 @@ SELECT jsonb_build_object('id', k.id, 'name', k.name, 'scopes', k.scopes, 'creat
                           'last_used_at', memory.iso(k.last_used_at))::text
 FROM memory.api_keys k WHERE k.user_id = %(user)s ORDER BY k.created_at DESC, k.id DESC;
 
+-- name: end_of_my_key
+-- When the key that the caller came with ends; nothing for one that does not, and for a web session.
+SELECT k.expires_at FROM memory.api_keys k
+WHERE k.user_id = %(user)s AND k.id = (current_setting('memory.actor')::jsonb ->> 'id')::uuid AND k.expires_at IS NOT NULL;
+
 -- name: add_key
 INSERT INTO memory.api_keys AS k (user_id, id, name, token_hash, scopes, expires_at)
 VALUES (%(user)s, %(id)s, %(name)s, %(hash)s, %(scopes)s, %(expires_at)s)
