@@ -110,7 +110,9 @@ DECLARE
     name text;
     event text;
     made regclass[] := '{}'::regclass[];
+    following constant text := current_setting('steadytext.following', true);
 BEGIN
+    PERFORM set_config('steadytext.following', 'on', true);
     FOR part IN SELECT p FROM @extschema@._steadytext_partitions(d.relation) p
                 WHERE NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = p AND NOT t.tgisinternal
                                   AND t.tgname = @extschema@._steadytext_capture_function(d, 'insert')) LOOP
@@ -133,7 +135,28 @@ BEGIN
         END LOOP;
         made := made || part;
     END LOOP;
+    PERFORM set_config('steadytext.following', coalesce(following, ''), true);
     RETURN made;
+END
+$$;
+
+-- Take the triggers off tables that were partitions: they would note keys of rows that are not there.
+CREATE FUNCTION @extschema@._steadytext_capture_detach(d @extschema@.steadytext_autoembeddings) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    part regclass;
+    name text;
+BEGIN
+    FOR part, name IN
+        SELECT t.tgrelid::regclass, t.tgname FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
+        WHERE NOT t.tgisinternal AND f.proname = t.tgname AND f.pronamespace = '@extschema@'::regnamespace
+          AND t.tgname IN (@extschema@._steadytext_capture_function(d, 'insert'), @extschema@._steadytext_capture_function(d, 'update'),
+                           @extschema@._steadytext_capture_function(d, 'row'))
+          AND t.tgrelid NOT IN (SELECT p FROM @extschema@._steadytext_partitions(d.relation) p)
+    LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', name, @extschema@._steadytext_relation_name(part));
+    END LOOP;
 END
 $$;
 
