@@ -138,7 +138,7 @@ END
 $$;
 
 CREATE FUNCTION @extschema@._steadytext_layer_check(
-    source regclass, destination regclass, ask text, options jsonb, column_name text, backfill boolean
+    source regclass, destination regclass, ask text, function regprocedure, options jsonb, column_name text, backfill boolean
 ) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -147,14 +147,19 @@ BEGIN
         PERFORM @extschema@._steadytext_raise('22004', 'source, destination, ask, options, column_name and backfill cannot be null');
     ELSIF ask NOT IN ('nothing', 'generate', 'embed') THEN
         PERFORM @extschema@._steadytext_raise('22023', format('ask must be nothing, generate or embed, not "%s"', left(ask, 100)));
+    ELSIF jsonb_typeof(options) <> 'object' OR EXISTS (SELECT FROM jsonb_object_keys(options) o WHERE o NOT IN ('prompt', 'schema', 'rows', 'max_tokens')) THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'options must be an object, and may hold prompt, schema, rows and max_tokens');
+    ELSIF options ->> 'max_tokens' !~ '^[1-9][0-9]{0,6}$' THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'options.max_tokens must be a whole number of at least 1');
+    ELSIF (SELECT (p.pronargs, p.proargtypes[0], p.proargtypes[1]) IS DISTINCT FROM (2::smallint, 'text'::regtype::oid, 'text'::regtype::oid)
+           FROM pg_proc p WHERE p.oid = function) THEN
+        PERFORM @extschema@._steadytext_raise('22023', format('function must take two texts, the row''s key and the answer, which %s does not', function));
     ELSIF source = destination THEN
         PERFORM @extschema@._steadytext_raise('22023', 'a table cannot be a layer over itself');
     ELSIF ask = 'generate' AND (options ->> 'prompt' IS NULL OR position('{text}' IN options ->> 'prompt') = 0
                                 OR jsonb_typeof(options -> 'schema') IS DISTINCT FROM 'object') THEN
         PERFORM @extschema@._steadytext_raise('22023', 'options must hold a prompt with {text} in it, and the schema of the answer',
             '{"prompt": "List the names in: {text}", "schema": {"type": "object", ...}, "rows": "names"}');
-    ELSIF EXISTS (SELECT FROM jsonb_object_keys(options) o WHERE o NOT IN ('prompt', 'schema', 'rows', 'max_tokens')) THEN
-        PERFORM @extschema@._steadytext_raise('22023', 'options may hold prompt, schema, rows and max_tokens');
     END IF;
     PERFORM @extschema@._steadytext_check_table(source);
     PERFORM @extschema@._steadytext_check_table(destination);
@@ -182,7 +187,7 @@ DECLARE
     l @extschema@.steadytext_layers;
     part text[];
 BEGIN
-    PERFORM @extschema@._steadytext_layer_check(source, destination, ask, options, column_name, backfill);
+    PERFORM @extschema@._steadytext_layer_check(source, destination, ask, function, options, column_name, backfill);
     PERFORM @extschema@._steadytext_layers_follow();
     IF EXISTS (SELECT FROM @extschema@.steadytext_layers e WHERE e.destination = destination) THEN
         PERFORM @extschema@._steadytext_raise('23505', format('table %s is a layer already', destination), 'steadytext_layer_drop() drops it.');

@@ -173,6 +173,18 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION @extschema@._steadytext_search_relations(relations regclass[]) RETURNS SETOF regclass
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF relations IS NULL OR array_position(relations, NULL) IS NOT NULL THEN
+        PERFORM @extschema@._steadytext_raise('22004', CASE WHEN relations IS NULL THEN 'relations cannot be null' ELSE 'relations cannot contain null' END);
+    ELSIF cardinality(relations) = 0 THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'relations cannot be empty');
+    END IF;
+    RETURN QUERY SELECT r FROM unnest(relations) r;
+END
+$$;
+
 -- The best of several embedded tables, each row with the table that it is from: each table's ranking counts the same, by
 -- reciprocal rank fusion (k = 60); of two rows at the same place the more similar one comes first.
 CREATE FUNCTION @extschema@.steadytext_search_layers(
@@ -184,7 +196,7 @@ BEGIN ATOMIC
     SELECT f.relation, f.key, f.content, (1.0 / (60 + f.place))::double precision, f.similarity, f.place
     FROM (SELECT t.relation, s.key, s.content, s.similarity,
                  pg_catalog.row_number() OVER (PARTITION BY t.relation ORDER BY s.score DESC, s.key::text) AS place
-          FROM pg_catalog.unnest(relations) t (relation),
+          FROM @extschema@._steadytext_search_relations(relations) t (relation),
                LATERAL @extschema@.steadytext_search(t.relation, query, k, mode, destination => 'embedding') s) f
     ORDER BY 4 DESC, f.similarity DESC NULLS LAST, f.relation::text LIMIT k;
 END;
