@@ -70,6 +70,10 @@ DECLARE
 BEGIN
     unchanged := format('record_image_eq(ROW(%s), ROW(%s))', @extschema@._steadytext_key_list(d.relation, watched, 'o'),
                         @extschema@._steadytext_key_list(d.relation, watched, 'n'));
+    IF d.chunk_table IS NULL THEN  -- who writes all columns of a row that they read before it was embedded takes its vector away
+        unchanged := unchanged || format(' AND (n.%1$I IS NOT NULL OR o.%1$I IS NULL)',
+            (@extschema@._steadytext_column_names(d.relation, ARRAY[d.destination_column]))[1]);
+    END IF;
     EXECUTE format(body, @extschema@._steadytext_capture_function(d, 'insert'),
         format(append, d.id, @extschema@._steadytext_key_text(d.relation, d.key_columns, 'n'), ''));
     EXECUTE format(body, @extschema@._steadytext_capture_function(d, 'update'),

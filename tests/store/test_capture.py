@@ -52,12 +52,25 @@ def test_an_insert_is_noted_with_one_entry_for_the_statement(log: Log) -> None:
 def test_only_a_real_change_of_a_configured_column_is_noted(log: Log) -> None:
     log.run("INSERT INTO t VALUES (1, 'one', 0), (2, 'two', 0), (3, NULL, 0)")
     log.taken()
-    log.run("UPDATE t SET other = other + 1", "UPDATE t SET body = body", "UPDATE t SET embedding = NULL")
+    log.run("UPDATE t SET other = other + 1", "UPDATE t SET body = body", "UPDATE t SET embedding = array_fill(1, ARRAY[384])")
     assert log.taken() == []
     log.run("UPDATE t SET body = CASE id WHEN 2 THEN 'TWO' ELSE body END, other = 9")
     assert log.taken() == ["2"]
     log.run("UPDATE t SET body = 'three' WHERE id = 3", "UPDATE t SET body = NULL WHERE id = 1")
     assert log.taken() == ["3", "1"]
+
+
+@pytest.mark.parametrize("role", ["origin", "replica"])
+def test_a_vector_that_is_taken_away_is_made_anew(log: Log, role: str) -> None:
+    log.run("INSERT INTO t VALUES (1, 'one', 0, array_fill(1, ARRAY[384])), (2, 'two', 0, NULL)")
+    log.taken()
+    log.run(
+        f"SET session_replication_role = {role}",
+        "INSERT INTO t VALUES (1, 'one', 0, NULL), (2, 'two', 0, NULL)"
+        " ON CONFLICT (id) DO UPDATE SET (body, other, embedding) = (excluded.body, 1, excluded.embedding)",
+        "RESET session_replication_role",
+    )
+    assert log.taken() == ["1"]
 
 
 def test_a_row_whose_key_changes_is_noted_by_its_new_key(log: Log) -> None:
