@@ -52,7 +52,8 @@ def test_an_insert_is_noted_with_one_entry_for_the_statement(log: Log) -> None:
 def test_only_a_real_change_of_a_configured_column_is_noted(log: Log) -> None:
     log.run("INSERT INTO t VALUES (1, 'one', 0), (2, 'two', 0), (3, NULL, 0)")
     log.taken()
-    log.run("UPDATE t SET other = other + 1", "UPDATE t SET body = body", "UPDATE t SET embedding = array_fill(1, ARRAY[384])")
+    log.run("UPDATE t SET other = other + 1", "UPDATE t SET body = body")
+    log.run("UPDATE t SET embedding = array_fill(1, ARRAY[384])")
     assert log.taken() == []
     log.run("UPDATE t SET body = CASE id WHEN 2 THEN 'TWO' ELSE body END, other = 9")
     assert log.taken() == ["2"]
@@ -241,7 +242,7 @@ def test_a_renamed_table_and_column_are_followed(log: Log) -> None:
 @pytest.mark.parametrize(
     ("tables", "rename"),
     [
-        ("CREATE TABLE parent (id int, body text); CREATE TABLE c (PRIMARY KEY (id)) INHERITS (parent)", "TABLE parent"),
+        ("CREATE TABLE above (id int, body text); CREATE TABLE c (PRIMARY KEY (id)) INHERITS (above)", "TABLE above"),
         (
             "CREATE TYPE kind AS (id int, body text, embedding vector(384)); CREATE TABLE c OF kind (PRIMARY KEY (id))",
             "TYPE kind",

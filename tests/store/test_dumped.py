@@ -22,8 +22,8 @@ def test_a_restored_table_goes_on_embedding_itself(
         "CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10)",
         "SELECT steadytext_autoembed('p', 'body')",
         "CREATE TABLE echoes (id text PRIMARY KEY, source_id text, said text)",
-        "CREATE FUNCTION echo(key text, words text) RETURNS jsonb LANGUAGE sql"
-        " AS $$ SELECT jsonb_build_array(jsonb_build_object('said', words)) $$",
+        """CREATE FUNCTION echo(key text, words text) RETURNS jsonb LANGUAGE sql
+        AS $$ SELECT jsonb_build_array(jsonb_build_object('said', words)) $$""",
         "SELECT steadytext_layer('t', 'echoes', 'nothing', 'echo(text,text)', column_name => 'body')",
         "INSERT INTO t VALUES (1, 'one')",
     ):

@@ -14,7 +14,7 @@ OWN = NEEDED | {
 }  # fmt: skip
 """What the tables have that the store makes."""
 LONGEST = 43
-"""Bytes of a table's name; PostgreSQL cuts longer names of what is made beside it, and two tables' would be the same."""
+"""Bytes of a table's name; of longer ones PostgreSQL cuts the names of what is made beside, and two become the same."""
 
 
 async def columns(database: Database, connection: Connection, table: str) -> frozenset[str]:
