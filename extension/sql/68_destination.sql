@@ -31,7 +31,8 @@ BEGIN
     FROM pg_attribute a WHERE a.attrelid = relation AND a.attname = destination AND NOT a.attisdropped;
     IF found.attnum IS NULL THEN
         PERFORM @extschema@._steadytext_as_owner_of(relation,
-            format('ALTER TABLE %s ADD COLUMN %I %s', @extschema@._steadytext_relation_name(relation), destination, wanted));
+            format('ALTER TABLE %s ADD COLUMN %I %s', @extschema@._steadytext_relation_name(relation), destination, wanted),
+            NULL, NULL, NULL, '2s');  -- longer than a worker waits for the table, while what follows waits for the worker
         RETURN (SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = relation AND a.attname = destination);
     ELSIF NOT found.fits OR found.generated THEN
         PERFORM @extschema@._steadytext_raise('42804', format('column "%s" of table %s has type %s, but the vectors are of type vector(%s)',
@@ -80,7 +81,7 @@ BEGIN
         schema, destination, (SELECT string_agg(format('%I %s NOT NULL', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' ORDER BY n.place)
             FROM unnest(key_columns) WITH ORDINALITY n (number, place) JOIN pg_attribute a ON a.attrelid = relation AND a.attnum = n.number),
         @extschema@._steadytext_vector_schema(), dimensions, names, source,
-        (SELECT CASE c.relpersistence WHEN 'u' THEN 'UNLOGGED' ELSE '' END FROM pg_class c WHERE c.oid = relation)));
+        (SELECT CASE c.relpersistence WHEN 'u' THEN 'UNLOGGED' ELSE '' END FROM pg_class c WHERE c.oid = relation)), NULL, NULL, NULL, '2s');
     RETURN to_regclass(format('%I.%I', schema, destination));
 END
 $$;
