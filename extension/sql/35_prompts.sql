@@ -233,6 +233,8 @@ BEGIN
         PERFORM @extschema@._steadytext_raise('22023', 'variables must be a JSON object');
     ELSIF pg_column_size(variables) > 4000000 OR octet_length(variables::text) > 4000000 THEN
         PERFORM @extschema@._steadytext_raise('22001', 'variables are larger than 4000000 bytes');
+    ELSIF jsonb_path_exists(variables, '$.**{300}') THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'variables are nested deeper than 300 levels');
     END IF;
     SELECT s.max_prompt_chars INTO longest FROM @extschema@._steadytext_settings s;
     RETURN @extschema@._steadytext_template_ask('render', jsonb_build_object(

@@ -27,6 +27,8 @@ BEGIN
     ELSIF schema = '{}' OR jsonb_typeof(schema) <> 'object' THEN
         PERFORM @extschema@._steadytext_raise('22023', CASE schema WHEN '{}' THEN 'Schema cannot be empty'
             ELSE format('Schema must be a JSON object, not %s', jsonb_typeof(schema)) END);
+    ELSIF jsonb_path_exists(schema, '$.**{300}') THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'Schema is nested deeper than 300 levels');
     END IF;
     RETURN schema;
 END
@@ -47,7 +49,9 @@ $$;
 CREATE FUNCTION @extschema@._steadytext_choices_check(choices text[]) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF choices IS NULL OR array_position(choices, NULL) IS NOT NULL THEN
+    IF array_ndims(choices) > 1 THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'Choices must be an array of one dimension');
+    ELSIF choices IS NULL OR array_position(choices, NULL) IS NOT NULL THEN
         PERFORM @extschema@._steadytext_raise('22004',
             CASE WHEN choices IS NULL THEN 'Choices cannot be null' ELSE 'Choices array cannot contain null' END);
     ELSIF cardinality(choices) = 0 THEN

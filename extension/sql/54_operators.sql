@@ -79,7 +79,9 @@ CREATE FUNCTION @extschema@._steadytext_labels_check(labels text[]) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 BEGIN
-    IF labels IS NULL OR array_position(labels, NULL) IS NOT NULL THEN
+    IF array_ndims(labels) > 1 THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'labels must be an array of one dimension');
+    ELSIF labels IS NULL OR array_position(labels, NULL) IS NOT NULL THEN
         PERFORM @extschema@._steadytext_raise('22004',
             CASE WHEN labels IS NULL THEN 'labels cannot be null' ELSE 'labels cannot contain null' END);
     ELSIF cardinality(labels) < 2 THEN

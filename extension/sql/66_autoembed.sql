@@ -153,7 +153,8 @@ LANGUAGE plpython3u VOLATILE SET search_path = pg_catalog, pg_temp AS $python$
 @owner@
 $python$;
 
--- The same for whoever owns a table. Names in what they wrote are looked up in its schema, and in public.
+-- The same for whoever owns a table. Names in what they wrote are looked up in its schema, and in public. An error comes
+-- without what PL/Python puts before its message.
 CREATE FUNCTION @extschema@._steadytext_as_owner_of(
     relation regclass, statement text, a text[] DEFAULT NULL, b text[] DEFAULT NULL, c text[] DEFAULT NULL,
     patience text DEFAULT '500ms'
@@ -163,10 +164,15 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     owner oid;
     schema name;
+    message text;
+    hint text;
 BEGIN
     SELECT t.relowner, n.nspname INTO owner, schema FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace
     WHERE t.oid = relation;
     RETURN QUERY SELECT r.* FROM @extschema@._steadytext_as_owner(
         owner, format('pg_catalog, %I, public, pg_temp', schema), patience, statement, a, b, c) r;
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
+    PERFORM @extschema@._steadytext_raise(SQLSTATE, regexp_replace(message, '^(spiexceptions|plpy)[.][[:alnum:]_]+: ', ''), nullif(hint, ''));
 END
 $$;

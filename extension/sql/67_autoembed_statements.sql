@@ -42,7 +42,7 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN (
         SELECT CASE WHEN $1 = 'bytea'::regtype THEN format($f$pg_catalog.decode(%s, 'hex')$f$, $2)
-                    ELSE format('(%s)::%s', $2, format_type($1, NULL)) END);
+                    ELSE format('(%s)::%s', $2, format_type($1, -1)) END);  -- -1: character would be that of one
 END
 $$;
 

@@ -70,6 +70,10 @@ DECLARE
 BEGIN
     unchanged := format('record_image_eq(ROW(%s), ROW(%s))', @extschema@._steadytext_key_list(d.relation, watched, 'o'),
                         @extschema@._steadytext_key_list(d.relation, watched, 'n'));
+    IF d.chunk_table IS NULL THEN  -- who writes all columns of a row that they read before it was embedded takes its vector away
+        unchanged := unchanged || format(' AND (n.%1$I IS NOT NULL OR o.%1$I IS NULL)',
+            (@extschema@._steadytext_column_names(d.relation, ARRAY[d.destination_column]))[1]);
+    END IF;
     EXECUTE format(body, @extschema@._steadytext_capture_function(d, 'insert'),
         format(append, d.id, @extschema@._steadytext_key_text(d.relation, d.key_columns, 'n'), ''));
     EXECUTE format(body, @extschema@._steadytext_capture_function(d, 'update'),
@@ -110,7 +114,9 @@ DECLARE
     name text;
     event text;
     made regclass[] := '{}'::regclass[];
+    following constant text := current_setting('steadytext.following', true);
 BEGIN
+    PERFORM set_config('steadytext.following', 'on', true);
     FOR part IN SELECT p FROM @extschema@._steadytext_partitions(d.relation) p
                 WHERE NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = p AND NOT t.tgisinternal
                                   AND t.tgname = @extschema@._steadytext_capture_function(d, 'insert')) LOOP
@@ -133,7 +139,28 @@ BEGIN
         END LOOP;
         made := made || part;
     END LOOP;
+    PERFORM set_config('steadytext.following', coalesce(following, ''), true);
     RETURN made;
+END
+$$;
+
+-- Take the triggers off tables that were partitions: they would note keys of rows that are not there.
+CREATE FUNCTION @extschema@._steadytext_capture_detach(d @extschema@.steadytext_autoembeddings) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    part regclass;
+    name text;
+BEGIN
+    FOR part, name IN
+        SELECT t.tgrelid::regclass, t.tgname FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
+        WHERE NOT t.tgisinternal AND f.proname = t.tgname AND f.pronamespace = '@extschema@'::regnamespace
+          AND t.tgname IN (@extschema@._steadytext_capture_function(d, 'insert'), @extschema@._steadytext_capture_function(d, 'update'),
+                           @extschema@._steadytext_capture_function(d, 'row'))
+          AND t.tgrelid NOT IN (SELECT p FROM @extschema@._steadytext_partitions(d.relation) p)
+    LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', name, @extschema@._steadytext_relation_name(part));
+    END LOOP;
 END
 $$;
 

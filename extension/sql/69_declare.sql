@@ -127,73 +127,6 @@ BEGIN
 END
 $$;
 
--- Find or add the column that is to hold the vectors.
-CREATE FUNCTION @extschema@._steadytext_destination_column(relation regclass, destination text, dimensions integer)
-RETURNS smallint
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_variable
-DECLARE
-    wanted constant text := format('%s.vector(%s)', @extschema@._steadytext_vector_schema(), dimensions);
-    found record;
-BEGIN
-    SELECT a.attnum, format_type(a.atttypid, a.atttypmod) AS kind,
-           a.atttypid = wanted::regtype AND a.atttypmod IN (-1, dimensions) AS fits, a.attgenerated <> '' AS generated INTO found
-    FROM pg_attribute a WHERE a.attrelid = relation AND a.attname = destination AND NOT a.attisdropped;
-    IF found.attnum IS NULL THEN
-        PERFORM @extschema@._steadytext_as_owner_of(relation,
-            format('ALTER TABLE %s ADD COLUMN %I %s', @extschema@._steadytext_relation_name(relation), destination, wanted));
-        RETURN (SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = relation AND a.attname = destination);
-    ELSIF NOT found.fits OR found.generated THEN
-        PERFORM @extschema@._steadytext_raise('42804', format('column "%s" of table %s has type %s, but the vectors are of type vector(%s)',
-            destination, relation, found.kind, dimensions), 'Name another column as destination; one that is not there is added.');
-    END IF;
-    RETURN found.attnum;
-END
-$$;
-
--- The view that shows chunks with their rows.
-CREATE FUNCTION @extschema@._steadytext_chunk_view(relation regclass, key_columns smallint[], destination text) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_variable
-BEGIN
-    PERFORM @extschema@._steadytext_as_owner_of(relation, format(
-        'CREATE VIEW %1$I.%2$I AS SELECT r.*, c.chunk AS chunk_number, c.content AS chunk_content, c.embedding AS chunk_embedding '
-        'FROM %3$s AS r JOIN %1$I.%4$I AS c USING (%5$s)', n.nspname, destination || '_view',
-        @extschema@._steadytext_relation_name(relation), destination,
-        (SELECT string_agg(quote_ident(k), ', ' ORDER BY p)
-         FROM unnest(@extschema@._steadytext_column_names(relation, key_columns)) WITH ORDINALITY u (k, p))))
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation;
-END
-$$;
-
--- Make the table that holds a chunked text's parts.
-CREATE FUNCTION @extschema@._steadytext_chunk_table(
-    relation regclass, key_columns smallint[], destination text, dimensions integer
-) RETURNS regclass
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_variable
-DECLARE
-    schema name;
-    source constant text := @extschema@._steadytext_relation_name(relation);
-    keys constant text[] := @extschema@._steadytext_column_names(relation, key_columns);
-    names constant text := (SELECT string_agg(quote_ident(n), ', ' ORDER BY p) FROM unnest(keys) WITH ORDINALITY u (n, p));
-BEGIN
-    SELECT n.nspname INTO schema FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation;
-    IF to_regclass(format('%I.%I', schema, destination)) IS NOT NULL THEN
-        PERFORM @extschema@._steadytext_raise('42P07', format('relation "%s" exists already', destination), 'Name another destination for the chunks.');
-    ELSIF keys && ARRAY['chunk', 'content', 'embedding'] THEN
-        PERFORM @extschema@._steadytext_raise('0A000', 'a key column is called chunk, content or embedding, as columns of the chunk table are');
-    END IF;
-    PERFORM @extschema@._steadytext_as_owner_of(relation, format(
-        'CREATE TABLE %1$I.%2$I (%3$s, chunk integer NOT NULL, content text NOT NULL, embedding %4$s.vector(%5$s) NOT NULL, '
-        'PRIMARY KEY (%6$s, chunk), FOREIGN KEY (%6$s) REFERENCES %7$s ON DELETE CASCADE ON UPDATE CASCADE)',
-        schema, destination, (SELECT string_agg(format('%I %s NOT NULL', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' ORDER BY n.place)
-            FROM unnest(key_columns) WITH ORDINALITY n (number, place) JOIN pg_attribute a ON a.attrelid = relation AND a.attnum = n.number),
-        @extschema@._steadytext_vector_schema(), dimensions, names, source));
-    RETURN to_regclass(format('%I.%I', schema, destination));
-END
-$$;
-
 CREATE FUNCTION @extschema@._steadytext_check_chunking(chunking jsonb) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -202,8 +135,10 @@ BEGIN
     ELSIF jsonb_typeof(chunking) <> 'object' OR coalesce(chunking ->> 'by', '') NOT IN ('characters', 'tokens', 'sentences', 'markdown') THEN
         PERFORM @extschema@._steadytext_raise('22023', 'chunking must be an object whose "by" is characters, tokens, sentences or markdown',
             '{"by": "characters", "size": 1000, "overlap": 200}');
+    ELSIF EXISTS (SELECT FROM jsonb_object_keys(chunking) k WHERE k NOT IN ('by', 'size', 'overlap')) THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'chunking may hold by, size and overlap');
     ELSIF coalesce(chunking ->> 'size', '1') !~ '^[1-9][0-9]{0,6}$' OR coalesce(chunking ->> 'overlap', '0') !~ '^[0-9]{1,7}$'
-          OR (chunking ->> 'overlap')::integer >= coalesce((chunking ->> 'size')::integer, 1000) THEN
+          OR (chunking ->> 'overlap')::integer >= coalesce((chunking ->> 'size')::integer, CASE chunking ->> 'by' WHEN 'tokens' THEN 200 ELSE 1000 END) THEN
         PERFORM @extschema@._steadytext_raise('22023', 'chunking''s size must be a whole number, and its overlap smaller');
     END IF;
 END
@@ -235,19 +170,47 @@ BEGIN
 END
 $$;
 
--- What the owner wrote must be an expression of the right type; it is run for no row.
-CREATE FUNCTION @extschema@._steadytext_check_expressions(d @extschema@.steadytext_autoembeddings) RETURNS void
+-- Why what the owner wrote is no expression of the right type; null where it is. It is run for no row.
+CREATE FUNCTION @extschema@._steadytext_expressions_refusal(d @extschema@.steadytext_autoembeddings) RETURNS text
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     refusal text;
 BEGIN
     PERFORM @extschema@._steadytext_as_owner_of(d.relation, @extschema@._steadytext_read_statement(d), '{}');
+    -- an aggregate is an expression, but no condition
+    PERFORM @extschema@._steadytext_as_owner_of(d.relation, format(
+        E'SELECT NULL::text AS key, NULL::text AS value, NULL::text AS note FROM %s WHERE (%s\n) LIMIT 0',
+        @extschema@._steadytext_relation_name(d.relation), coalesce(d.filter, 'true')));
+    RETURN NULL;
 EXCEPTION WHEN syntax_error_or_access_rule_violation OR data_exception THEN
     GET STACKED DIAGNOSTICS refusal = MESSAGE_TEXT;
-    PERFORM @extschema@._steadytext_raise('22023', format('filter or columns of table %s cannot be used: %s', d.relation,
-        regexp_replace(refusal, '^spiexceptions[.][[:alnum:]_]+: ', '')),
-        'The filter is a condition as after WHERE; names are looked up in the table''s schema and in public.');
+    RETURN refusal;
+END
+$$;
+
+CREATE FUNCTION @extschema@._steadytext_check_expressions(d @extschema@.steadytext_autoembeddings) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    refusal constant text := @extschema@._steadytext_expressions_refusal(d);
+BEGIN
+    IF refusal IS NOT NULL THEN
+        PERFORM @extschema@._steadytext_raise('22023', format('filter or columns of table %s cannot be used: %s', d.relation, refusal),
+            'The filter is a condition as after WHERE; names are looked up in the table''s schema and in public.');
+    END IF;
+END
+$$;
+
+-- Whether an index of that kind has these parameters, with values that pgvector takes.
+CREATE FUNCTION @extschema@._steadytext_fits_index(index text, params jsonb) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN NOT EXISTS (
+            SELECT FROM jsonb_each_text(params) p (name, value)
+            LEFT JOIN (VALUES ('hnsw', 'm', 2, 100), ('hnsw', 'ef_construction', 4, 1000), ('ivfflat', 'lists', 1, 32768)) k (kind, name, least, most)
+                ON k.name = p.name AND k.kind = index
+            WHERE coalesce(CASE WHEN p.value ~ '^[0-9]{1,6}$' THEN p.value::integer END NOT BETWEEN k.least AND k.most, true))
+        AND (index <> 'hnsw' OR coalesce((params ->> 'ef_construction')::integer, 64) >= 2 * coalesce((params ->> 'm')::integer, 16));
 END
 $$;
 
@@ -265,6 +228,8 @@ BEGIN
             'steadytext_autoembed(''articles'', ''body''), or template => ''{title}: {body}''.');
     ELSIF cardinality(columns) = 0 OR array_position(columns, NULL) IS NOT NULL THEN
         PERFORM @extschema@._steadytext_raise('22023', 'columns must name at least one column, and no null');
+    ELSIF EXISTS (SELECT FROM regexp_matches(template, '([{][{]|[}][}]|[{][^{}]+[}]|[^{}]+|[{}])', 'g') m (part) WHERE m.part[1] IN ('{', '}')) THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'template has a brace without its partner', '{{ and }} stand for braces.');
     ELSIF template IS NOT NULL AND NOT EXISTS (
         SELECT FROM @extschema@._steadytext_template_parts(template) t WHERE t.column_name IS NOT NULL) THEN
         PERFORM @extschema@._steadytext_raise('22023', 'template must name at least one column in braces, as in ''{title}: {body}''');
@@ -272,9 +237,9 @@ BEGIN
         PERFORM @extschema@._steadytext_raise('22023', 'filter cannot be empty');
     ELSIF index NOT IN ('hnsw', 'ivfflat', 'none') THEN
         PERFORM @extschema@._steadytext_raise('22023', format('index must be hnsw, ivfflat or none, not "%s"', left(index, 100)));
-    ELSIF EXISTS (SELECT FROM jsonb_each_text(index_params) p (name, value)
-                  WHERE p.name NOT IN ('m', 'ef_construction', 'lists') OR p.value !~ '^[0-9]{1,6}$') THEN
-        PERFORM @extschema@._steadytext_raise('22023', 'index_params may hold m and ef_construction (hnsw) or lists (ivfflat), as whole numbers');
+    ELSIF jsonb_typeof(index_params) <> 'object' OR NOT @extschema@._steadytext_fits_index(index, index_params) THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'index_params may hold m (2 to 100) and ef_construction (4 to 1000, at least 2 * m) for hnsw, '
+            'or lists (1 to 32768) for ivfflat');
     ELSIF mode NOT IN ('auto', 'manual') THEN
         PERFORM @extschema@._steadytext_raise('22023', format('mode must be auto or manual, not "%s"', left(mode, 100)));
     ELSIF NOT EXISTS (SELECT FROM pg_ts_config c JOIN pg_namespace n ON n.oid = c.cfgnamespace
@@ -305,8 +270,7 @@ BEGIN
     IF chunking IS NOT NULL AND mode = 'manual' THEN
         PERFORM @extschema@._steadytext_raise('0A000', 'texts are chunked by a worker: chunking and mode => ''manual'' exclude each other');
     END IF;
-    destination := coalesce(destination, CASE WHEN chunking IS NULL THEN 'embedding'
-        ELSE (SELECT c.relname || '_chunks' FROM pg_class c WHERE c.oid = relation) END);
+    destination := @extschema@._steadytext_destination_name(relation, destination, chunking IS NOT NULL);
     IF EXISTS (SELECT FROM @extschema@.steadytext_autoembeddings e WHERE e.relation = relation AND e.destination = destination) THEN
         PERFORM @extschema@._steadytext_raise('23505', format('table %s is embedded into "%s" already', relation, destination),
             'steadytext_autoembed_alter() changes a declaration, steadytext_autoembed_drop() drops it.');

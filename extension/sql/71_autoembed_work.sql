@@ -106,20 +106,13 @@ BEGIN
     WHEN OTHERS THEN
         IF cardinality(keys) = 1 THEN
             GET STACKED DIAGNOSTICS message = MESSAGE_TEXT;
-            RETURN QUERY SELECT keys[1], NULL::text, SQLSTATE, @extschema@._steadytext_plain_message(message);
+            RETURN QUERY SELECT keys[1], NULL::text, SQLSTATE, message;
             RETURN;
         END IF;
     END;
     FOREACH alone IN ARRAY keys LOOP
         RETURN QUERY SELECT r.* FROM @extschema@._steadytext_autoembed_read(d, ARRAY[alone]) r;
     END LOOP;
-END
-$$;
-
-CREATE FUNCTION @extschema@._steadytext_plain_message(message text) RETURNS text
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN regexp_replace(message, '^(spiexceptions|plpy)[.][[:alnum:]_]+: ', '');
 END
 $$;
 

@@ -21,7 +21,7 @@ BEGIN
     WHEN OTHERS THEN
         IF cardinality(keys) = 1 THEN
             GET STACKED DIAGNOSTICS message = MESSAGE_TEXT;
-            RETURN QUERY SELECT keys[1], 'failed', SQLSTATE, @extschema@._steadytext_plain_message(message);
+            RETURN QUERY SELECT keys[1], 'failed', SQLSTATE, message;
             RETURN;
         END IF;
     END;
@@ -66,7 +66,6 @@ BEGIN
         'RETURNING NULL::pg_catalog.text AS key, NULL::pg_catalog.text AS value, NULL::pg_catalog.text AS note'), keys);
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS error = MESSAGE_TEXT;
-    error := @extschema@._steadytext_plain_message(error);
     code := CASE SQLSTATE WHEN '40P01' THEN '55P03' ELSE SQLSTATE END;
 END
 $$;

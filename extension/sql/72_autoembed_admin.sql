@@ -144,9 +144,10 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 #variable_conflict use_variable
 DECLARE
     d @extschema@.steadytext_autoembeddings;
-    anew constant boolean := num_nonnulls(columns, template, filter) > 0;
+    anew boolean;
 BEGIN
     d := @extschema@._steadytext_autoembed_find(relation, destination, true);
+    anew := num_nonnulls(columns, template, filter) > 0 OR d.state = 'broken';  -- what changed while it was broken was not noted
     IF num_nonnulls(columns, template) > 1 THEN
         PERFORM @extschema@._steadytext_raise('22023', 'columns and template cannot both be given');
     ELSIF backfill_rate < 0 THEN
@@ -190,7 +191,7 @@ END
 $$;
 
 -- Embed up to so many pending rows in the caller's own session and transaction: the synchronous mode, and the way to
--- work without a worker. Returns how many were taken up.
+-- work without a worker. Returns how many were taken up, those that are gone meanwhile among them: 0 says that none is left.
 CREATE FUNCTION @extschema@.steadytext_autoembed_run(
     relation regclass, batch_size integer DEFAULT 256, destination text DEFAULT NULL
 ) RETURNS bigint
@@ -201,13 +202,22 @@ DECLARE
     mine bigint[];
     given record;
     vectors text[];
+    taken bigint;
 BEGIN
     IF batch_size IS NULL OR batch_size < 1 THEN
         PERFORM @extschema@._steadytext_raise('22023', 'batch_size must be at least 1');
     END IF;
     PERFORM @extschema@._steadytext_check_owner(relation);
     d := @extschema@._steadytext_autoembed_find(relation, destination, false);
-    PERFORM @extschema@._steadytext_autoembed_drain(1000);
+    IF d.state = 'broken' THEN
+        PERFORM @extschema@._steadytext_raise('55000', format('the automatic embedding of %s is broken: %s', relation, d.reason),
+            'Change it with steadytext_autoembed_alter(), or drop it.');
+    END IF;
+    PERFORM @extschema@._steadytext_autoembed_follow(d.id, true) FROM pg_class c WHERE c.oid = relation AND c.relkind = 'p';
+    WHILE @extschema@._steadytext_autoembed_drain(1000) > 0 AND NOT EXISTS (
+        SELECT FROM @extschema@._steadytext_autoembed_work w WHERE w.autoembed_id = d.id AND NOT w.failed) LOOP
+        NULL;  -- those were other tables'
+    END LOOP;
     PERFORM @extschema@._steadytext_autoembed_backfill(d.id)
     WHERE NOT EXISTS (SELECT FROM @extschema@._steadytext_autoembed_work w WHERE w.autoembed_id = d.id AND NOT w.failed);
     mine := ARRAY(
@@ -217,8 +227,9 @@ BEGIN
                 WHERE w.autoembed_id = d.id AND w.worker_id IS NULL AND NOT w.failed AND w.due_at <= clock_timestamp()
                 ORDER BY w.priority DESC, w.due_at LIMIT batch_size FOR UPDATE SKIP LOCKED) o) t
         WHERE t.running - t.size < batch_size);
+    SELECT coalesce(sum(cardinality(w.keys)), 0) INTO taken FROM @extschema@._steadytext_autoembed_work w WHERE w.id = ANY (mine);
     SELECT array_agg(r.key) AS keys, array_agg(w.id) AS works, array_agg(r.words) AS words, array_agg(r.code) AS codes,
-           array_agg(r.error) AS errors, count(*) AS size INTO given
+           array_agg(r.error) AS errors INTO given
     FROM @extschema@._steadytext_autoembed_work w, LATERAL @extschema@._steadytext_autoembed_read(d, w.keys) r
     WHERE w.id = ANY (mine);
     vectors := @extschema@._steadytext_autoembed_vectors(d, coalesce(given.words, '{}'));
@@ -227,7 +238,7 @@ BEGIN
         ARRAY(SELECT encode(sha256(convert_to(t, 'UTF8')), 'hex') FROM unnest(given.words) WITH ORDINALITY u (t, n) ORDER BY n),
         vectors, coalesce(given.codes, '{}'), coalesce(given.errors, '{}'))
     FROM @extschema@._steadytext_autoembed_work w WHERE w.id = ANY (mine) HAVING count(*) > 0;
-    RETURN given.size;
+    RETURN taken;
 END
 $$;
 

@@ -4,7 +4,7 @@
 
 -- What keeps a declaration from working, if anything.
 CREATE FUNCTION @extschema@._steadytext_autoembed_fault(d @extschema@.steadytext_autoembeddings) RETURNS text
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     gone text;
@@ -18,7 +18,8 @@ BEGIN
         WHEN d.chunk_table IS NULL AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = d.relation AND a.attnum = d.destination_column AND NOT a.attisdropped)
             THEN format('column "%s", which held the vectors, was dropped', d.destination)
         WHEN NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conrelid = d.relation AND c.contype = 'p' AND c.conkey = d.key_columns)
-            THEN 'its primary key has changed' END;
+            THEN 'its primary key has changed'
+        WHEN d.filter IS NOT NULL THEN 'its filter cannot be used: ' || @extschema@._steadytext_expressions_refusal(d) END;
 END
 $$;
 
@@ -31,6 +32,31 @@ BEGIN
     RETURN ARRAY(
         SELECT coalesce((SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = relation AND a.attname = k.name AND NOT a.attisdropped), k.number)
         FROM unnest(numbers, names) WITH ORDINALITY k (number, name, place) ORDER BY k.place);
+END
+$$;
+
+-- Queue all rows of partitions that have come to a table: a vector that one brings may be that of another text.
+CREATE FUNCTION @extschema@._steadytext_autoembed_admit(d @extschema@.steadytext_autoembeddings, parts regclass[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    part regclass;
+    queued bigint;
+BEGIN
+    FOREACH part IN ARRAY parts LOOP
+        EXECUTE format(
+            'WITH q AS (INSERT INTO @extschema@._steadytext_autoembed_work (autoembed_id, priority, keys) '
+            'SELECT %s, 1, array_agg(k.key) FROM (SELECT %s AS key, (row_number() OVER () - 1) / 64 AS part FROM ONLY %s AS n) k '
+            'GROUP BY k.part RETURNING cardinality(keys) AS size) SELECT coalesce(sum(q.size), 0) FROM q',
+            d.id, @extschema@._steadytext_key_text(d.relation, d.key_columns, 'n'), @extschema@._steadytext_relation_name(part)) INTO queued;
+        CONTINUE WHEN queued = 0;
+        UPDATE @extschema@.steadytext_autoembeddings e
+        SET backfill_queued = e.backfill_queued + queued, backfill_total = e.backfill_total + queued WHERE e.id = d.id;
+        IF d.backfill_rate IS NOT NULL THEN
+            PERFORM @extschema@._steadytext_backfill_requeue(d.id);
+        END IF;
+        PERFORM @extschema@._steadytext_autoembed_wake();
+    END LOOP;
 END
 $$;
 
@@ -78,11 +104,11 @@ BEGIN
         destination = coalesce((SELECT c.relname FROM pg_class c WHERE c.oid = d.chunk_table),
                                (@extschema@._steadytext_column_names(d.relation, ARRAY[d.destination_column]))[1]),
         state = CASE e.state WHEN 'broken' THEN 'active' ELSE e.state END, reason = NULL,
-        -- a column that is there again may hold other texts
-        backfill_cursor = CASE WHEN e.reason LIKE 'column %' THEN NULL ELSE e.backfill_cursor END,
-        backfill_done = e.backfill_done AND coalesce(e.reason, '') NOT LIKE 'column %',
-        backfill_total = CASE WHEN e.reason LIKE 'column %' THEN NULL ELSE e.backfill_total END,
-        backfill_queued = CASE WHEN e.reason LIKE 'column %' THEN 0 ELSE e.backfill_queued END
+        -- what changed while it was broken was not noted
+        backfill_cursor = CASE e.state WHEN 'broken' THEN NULL ELSE e.backfill_cursor END,
+        backfill_missing = e.backfill_missing AND e.state <> 'broken', backfill_done = e.backfill_done AND e.state <> 'broken',
+        backfill_total = CASE e.state WHEN 'broken' THEN NULL ELSE e.backfill_total END,
+        backfill_queued = CASE e.state WHEN 'broken' THEN 0 ELSE e.backfill_queued END
     WHERE e.id = d.id AND (e.relation_name, e.column_names, e.key_names, e.destination::text, e.state <> 'broken') IS DISTINCT FROM
           (@extschema@._steadytext_relation_name(d.relation), @extschema@._steadytext_column_names(d.relation, d.columns),
            @extschema@._steadytext_column_names(d.relation, d.key_columns),
@@ -91,65 +117,12 @@ BEGIN
     IF FOUND OR NOT complete THEN
         PERFORM @extschema@._steadytext_capture_write(d);
     END IF;
-    IF complete AND cardinality(@extschema@._steadytext_capture_attach(d)) > 0 THEN
-        UPDATE @extschema@.steadytext_autoembeddings e SET backfill_cursor = NULL, backfill_missing = true, backfill_done = false, backfill_total = NULL, backfill_queued = 0
-        WHERE e.id = d.id AND e.backfill_done;
-        PERFORM @extschema@._steadytext_autoembed_wake();
+    IF complete THEN
+        PERFORM @extschema@._steadytext_capture_detach(d);
+        PERFORM @extschema@._steadytext_autoembed_admit(d, @extschema@._steadytext_capture_attach(d));
     END IF;
 END
 $$;
-
--- Follow at once what a command did. Partitions that are attached later are found by a worker, within half a minute.
-CREATE FUNCTION @extschema@._steadytext_on_ddl() RETURNS event_trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    changed integer;
-BEGIN
-    IF current_setting('steadytext.following', true) = 'on' THEN
-        RETURN;
-    END IF;
-    PERFORM set_config('steadytext.following', 'on', true);
-    FOR changed IN
-        SELECT DISTINCT d.id FROM pg_event_trigger_ddl_commands() c
-        JOIN @extschema@.steadytext_autoembeddings d ON c.classid = 'pg_class'::regclass AND c.objid IN (d.relation, d.chunk_table)
-        WHERE tg_tag = 'ALTER TABLE'
-    LOOP
-        PERFORM @extschema@._steadytext_autoembed_follow(changed, false);
-    END LOOP;
-    FOR changed IN
-        SELECT DISTINCT d.id FROM pg_event_trigger_ddl_commands() c
-        CROSS JOIN LATERAL pg_partition_ancestors(c.objid::regclass) a (relid)
-        JOIN @extschema@.steadytext_autoembeddings d ON a.relid = d.relation
-        WHERE tg_tag = 'CREATE TABLE' AND c.classid = 'pg_class'::regclass AND c.object_type = 'table'
-    LOOP
-        PERFORM @extschema@._steadytext_autoembed_follow(changed, true);
-    END LOOP;
-    PERFORM set_config('steadytext.following', 'off', true);
-END
-$$;
-
-CREATE FUNCTION @extschema@._steadytext_on_drop() RETURNS event_trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    changed integer;
-BEGIN
-    IF to_regclass('@extschema@.steadytext_autoembeddings') IS NULL OR current_setting('steadytext.following', true) = 'on' THEN
-        RETURN;
-    END IF;
-    PERFORM set_config('steadytext.following', 'on', true);
-    FOR changed IN
-        SELECT DISTINCT d.id FROM pg_event_trigger_dropped_objects() o
-        JOIN @extschema@.steadytext_autoembeddings d ON o.classid = 'pg_class'::regclass AND o.objid IN (d.relation, d.chunk_table)
-    LOOP
-        PERFORM @extschema@._steadytext_autoembed_follow(changed, false);
-    END LOOP;
-    PERFORM set_config('steadytext.following', 'off', true);
-END
-$$;
-
-CREATE EVENT TRIGGER _steadytext_on_ddl ON ddl_command_end WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE')
-    EXECUTE FUNCTION @extschema@._steadytext_on_ddl();
-CREATE EVENT TRIGGER _steadytext_on_drop ON sql_drop EXECUTE FUNCTION @extschema@._steadytext_on_drop();
 
 -- For a worker, once in a while: what no command told of, as a partition that was attached.
 CREATE FUNCTION @extschema@._steadytext_autoembed_look_after() RETURNS void
@@ -169,6 +142,8 @@ BEGIN
             NULL;  -- the next time
         END;
     END LOOP;
+    PERFORM @extschema@._steadytext_layer_fill(l.id) FROM @extschema@.steadytext_layers l
+    WHERE EXISTS (SELECT FROM @extschema@._steadytext_layer_rows r WHERE r.layer_id = l.id AND r.state = 'pending');
     PERFORM set_config('steadytext.following', 'off', true);
 END
 $$;

@@ -20,6 +20,13 @@ DECLARE
 BEGIN
     SELECT quote_ident(n.nspname), CASE c.relkind WHEN 'p' THEN '' ELSE 'CONCURRENTLY' END INTO schema, beside
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = coalesce(d.chunk_table, d.relation);
+    -- Of who waits for each other, PostgreSQL stops who looks first: this one, and not whoever alters the table meanwhile.
+    IF (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = session_user) THEN
+        RETURN NEXT 'SET deadlock_timeout = 50';
+    END IF;
+    IF beside = '' THEN
+        RETURN NEXT 'SET lock_timeout = 2000';  -- its writers would wait behind it
+    END IF;
     RETURN NEXT (
         SELECT format('SET maintenance_work_mem = %L', least(2000, greatest(64,
             greatest(coalesce(sum(c.reltuples), 0), d.embedded) * (d.dimensions * 4 + 400) * 1.2 / 1e6))::integer || 'MB')

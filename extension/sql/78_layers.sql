@@ -7,7 +7,9 @@ CREATE TABLE @extschema@.steadytext_layers (
     source regclass NOT NULL,
     destination regclass NOT NULL UNIQUE,
     source_column smallint NOT NULL,
+    source_column_name text NOT NULL,
     key_columns smallint[] NOT NULL,
+    key_names text[] NOT NULL,
     ask text NOT NULL CHECK (ask IN ('nothing', 'generate', 'embed')),
     function regprocedure,
     options jsonb NOT NULL DEFAULT '{}',
@@ -34,6 +36,18 @@ COMMENT ON COLUMN @extschema@._steadytext_layer_rows.digest IS 'SHA-256 of the t
 
 CREATE INDEX _steadytext_layer_rows_open_idx ON @extschema@._steadytext_layer_rows (layer_id, state, changed_at)
     WHERE state <> 'completed';
+
+-- A dump holds no requests: what was queued waits again.
+CREATE FUNCTION @extschema@._steadytext_layer_unqueued() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    NEW.state := 'pending';
+    NEW.request_id := NULL;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER _steadytext_layer_unqueued BEFORE INSERT ON @extschema@._steadytext_layer_rows
+    FOR EACH ROW WHEN (NEW.state = 'queued') EXECUTE FUNCTION @extschema@._steadytext_layer_unqueued();
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.steadytext_layers', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.steadytext_layers_id_seq', '');
@@ -88,27 +102,33 @@ END
 $$;
 
 -- One function for the triggers of all layers; the trigger's argument names the layer. Deleted rows are noted too: what was
--- made of them goes with them.
+-- made of them goes with them. Where the column that is read is gone, the changed rows are listed as failed.
 CREATE FUNCTION @extschema@._steadytext_layer_changed() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     l @extschema@.steadytext_layers;
+    read_column text;
     keys text;
 BEGIN
     SELECT e.* INTO l FROM @extschema@.steadytext_layers e JOIN pg_class c ON c.oid = e.destination
     WHERE e.id = TG_ARGV[0]::integer AND e.source = TG_RELID;
     IF l.id IS NULL THEN
         RETURN NULL;
+    ELSIF cardinality(@extschema@._steadytext_column_names(l.source, l.key_columns)) < cardinality(l.key_columns) THEN
+        RAISE WARNING 'what changes in % does not come to %: a column of its primary key was dropped', l.source, l.destination;
+        RETURN NULL;
     END IF;
+    read_column := (@extschema@._steadytext_column_names(l.source, ARRAY[l.source_column]))[1];
     keys := format(CASE TG_OP
+        WHEN 'TRUNCATE' THEN format('SELECT r.key FROM @extschema@._steadytext_layer_rows r WHERE r.layer_id = %s', l.id)
         WHEN 'INSERT' THEN 'SELECT %1$s FROM steadytext_new n'
         WHEN 'DELETE' THEN 'SELECT %2$s FROM steadytext_old o'
         ELSE 'SELECT %1$s FROM steadytext_new n WHERE NOT EXISTS (
-                  SELECT FROM steadytext_old o WHERE (%4$s) = (%3$s) AND o.%5$I IS NOT DISTINCT FROM n.%5$I)
+                  SELECT FROM steadytext_old o WHERE (%4$s) = (%3$s) AND %5$s)
               UNION SELECT %2$s FROM steadytext_old o WHERE NOT EXISTS (SELECT FROM steadytext_new n WHERE (%4$s) = (%3$s))' END,
         @extschema@._steadytext_key_text(l.source, l.key_columns, 'n'), @extschema@._steadytext_key_text(l.source, l.key_columns, 'o'),
         @extschema@._steadytext_key_list(l.source, l.key_columns, 'n'), @extschema@._steadytext_key_list(l.source, l.key_columns, 'o'),
-        (@extschema@._steadytext_column_names(l.source, ARRAY[l.source_column]))[1]);
+        CASE WHEN read_column IS NULL THEN 'false' ELSE format('record_image_eq(ROW(o.%1$I), ROW(n.%1$I))', read_column) END);
     EXECUTE format(
         'INSERT INTO @extschema@._steadytext_layer_rows AS r (layer_id, key) SELECT %s, k.key FROM (%s) k (key) ORDER BY k.key '
         'ON CONFLICT (layer_id, key) DO UPDATE SET state = ''pending'', changed_at = clock_timestamp(), request_id = NULL', l.id, keys);
@@ -118,7 +138,7 @@ END
 $$;
 
 CREATE FUNCTION @extschema@._steadytext_layer_check(
-    source regclass, destination regclass, ask text, options jsonb, column_name text, backfill boolean
+    source regclass, destination regclass, ask text, function regprocedure, options jsonb, column_name text, backfill boolean
 ) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -127,14 +147,19 @@ BEGIN
         PERFORM @extschema@._steadytext_raise('22004', 'source, destination, ask, options, column_name and backfill cannot be null');
     ELSIF ask NOT IN ('nothing', 'generate', 'embed') THEN
         PERFORM @extschema@._steadytext_raise('22023', format('ask must be nothing, generate or embed, not "%s"', left(ask, 100)));
+    ELSIF jsonb_typeof(options) <> 'object' OR EXISTS (SELECT FROM jsonb_object_keys(options) o WHERE o NOT IN ('prompt', 'schema', 'rows', 'max_tokens')) THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'options must be an object, and may hold prompt, schema, rows and max_tokens');
+    ELSIF options ->> 'max_tokens' !~ '^[1-9][0-9]{0,6}$' THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'options.max_tokens must be a whole number of at least 1');
+    ELSIF (SELECT (p.pronargs, p.proargtypes[0], p.proargtypes[1]) IS DISTINCT FROM (2::smallint, 'text'::regtype::oid, 'text'::regtype::oid)
+           FROM pg_proc p WHERE p.oid = function) THEN
+        PERFORM @extschema@._steadytext_raise('22023', format('function must take two texts, the row''s key and the answer, which %s does not', function));
     ELSIF source = destination THEN
         PERFORM @extschema@._steadytext_raise('22023', 'a table cannot be a layer over itself');
     ELSIF ask = 'generate' AND (options ->> 'prompt' IS NULL OR position('{text}' IN options ->> 'prompt') = 0
                                 OR jsonb_typeof(options -> 'schema') IS DISTINCT FROM 'object') THEN
         PERFORM @extschema@._steadytext_raise('22023', 'options must hold a prompt with {text} in it, and the schema of the answer',
             '{"prompt": "List the names in: {text}", "schema": {"type": "object", ...}, "rows": "names"}');
-    ELSIF EXISTS (SELECT FROM jsonb_object_keys(options) o WHERE o NOT IN ('prompt', 'schema', 'rows', 'max_tokens')) THEN
-        PERFORM @extschema@._steadytext_raise('22023', 'options may hold prompt, schema, rows and max_tokens');
     END IF;
     PERFORM @extschema@._steadytext_check_table(source);
     PERFORM @extschema@._steadytext_check_table(destination);
@@ -162,9 +187,8 @@ DECLARE
     l @extschema@.steadytext_layers;
     part text[];
 BEGIN
-    PERFORM @extschema@._steadytext_layer_check(source, destination, ask, options, column_name, backfill);
-    DELETE FROM @extschema@.steadytext_layers e
-    WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = e.source) OR NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = e.destination);
+    PERFORM @extschema@._steadytext_layer_check(source, destination, ask, function, options, column_name, backfill);
+    PERFORM @extschema@._steadytext_layers_follow();
     IF EXISTS (SELECT FROM @extschema@.steadytext_layers e WHERE e.destination = destination) THEN
         PERFORM @extschema@._steadytext_raise('23505', format('table %s is a layer already', destination), 'steadytext_layer_drop() drops it.');
     END IF;
@@ -175,12 +199,13 @@ BEGIN
     l.key_columns := @extschema@._steadytext_primary_key(source);
     l.source_column := (@extschema@._steadytext_source_columns(source, ARRAY[column_name]))[1];
     INSERT INTO @extschema@.steadytext_layers AS e
-        (source, destination, source_column, key_columns, ask, function, options, model_name, declared_by)
-    VALUES (source, destination, l.source_column, l.key_columns, ask, function, options, l.model_name, @extschema@._steadytext_caller())
+        (source, destination, source_column, source_column_name, key_columns, key_names, ask, function, options, model_name, declared_by)
+    VALUES (source, destination, l.source_column, column_name, l.key_columns, @extschema@._steadytext_column_names(source, l.key_columns), ask, function, options, l.model_name, @extschema@._steadytext_caller())
     RETURNING e.* INTO l;
-    FOREACH part SLICE 1 IN ARRAY ARRAY[['INSERT', 'NEW TABLE AS steadytext_new'], ['DELETE', 'OLD TABLE AS steadytext_old'],
-                                        ['UPDATE', 'OLD TABLE AS steadytext_old NEW TABLE AS steadytext_new']] LOOP
-        EXECUTE format('CREATE TRIGGER %I AFTER %s ON %s REFERENCING %s FOR EACH STATEMENT '
+    FOREACH part SLICE 1 IN ARRAY ARRAY[
+        ['INSERT', 'REFERENCING NEW TABLE AS steadytext_new'], ['DELETE', 'REFERENCING OLD TABLE AS steadytext_old'],
+        ['UPDATE', 'REFERENCING OLD TABLE AS steadytext_old NEW TABLE AS steadytext_new'], ['TRUNCATE', '']] LOOP
+        EXECUTE format('CREATE TRIGGER %I AFTER %s ON %s %s FOR EACH STATEMENT '
                        'EXECUTE FUNCTION @extschema@._steadytext_layer_changed(%s)', format('steadytext_layer_%s_%s', l.id, lower(part[1])),
                        part[1], @extschema@._steadytext_relation_name(source), part[2], l.id);
         EXECUTE format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION pg_steadytext',

@@ -124,20 +124,64 @@ BEGIN
 END
 $$;
 
--- Forget a layer; the destination keeps its rows.
-CREATE FUNCTION @extschema@.steadytext_layer_drop(destination regclass) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+-- Take a layer's triggers off its source, withdraw what is queued of it, and forget it.
+CREATE FUNCTION @extschema@._steadytext_layer_forget(l @extschema@.steadytext_layers) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
-    l @extschema@.steadytext_layers := @extschema@._steadytext_layer_find(destination);
-    event text;
+    name text;
 BEGIN
-    FOREACH event IN ARRAY ARRAY['insert', 'update', 'delete'] LOOP
-        EXECUTE format('DROP TRIGGER IF EXISTS %I ON %s', format('steadytext_layer_%s_%s', l.id, event), @extschema@._steadytext_relation_name(l.source));
+    FOR name IN SELECT t.tgname FROM pg_trigger t WHERE t.tgrelid = l.source AND NOT t.tgisinternal
+                AND t.tgname ~ format('^steadytext_layer_%s_(insert|update|delete|truncate)$', l.id) LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', name, @extschema@._steadytext_relation_name(l.source));
     END LOOP;
     UPDATE @extschema@.steadytext_queue q SET status = 'cancelled', completed_at = clock_timestamp()
     FROM @extschema@._steadytext_layer_rows r WHERE r.layer_id = l.id AND r.request_id = q.request_id AND q.status = 'pending';
     DELETE FROM @extschema@.steadytext_layers e WHERE e.id = l.id;
+END
+$$;
+
+-- Bring layers into line with their tables: one that lost a table is forgotten, a renamed column is followed.
+CREATE FUNCTION @extschema@._steadytext_layers_follow() RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    l @extschema@.steadytext_layers;
+BEGIN
+    FOR l IN SELECT e.* FROM @extschema@.steadytext_layers e
+             WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = e.source) OR NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = e.destination)
+    LOOP
+        PERFORM @extschema@._steadytext_layer_forget(l);
+    END LOOP;
+    UPDATE @extschema@.steadytext_layers e
+    SET source_column = n.numbers[1], key_columns = n.numbers[2 :],
+        source_column_name = coalesce((@extschema@._steadytext_column_names(e.source, n.numbers[1 : 1]))[1], e.source_column_name),
+        key_names = CASE cardinality(@extschema@._steadytext_column_names(e.source, n.numbers[2 :]))
+            WHEN cardinality(e.key_names) THEN @extschema@._steadytext_column_names(e.source, n.numbers[2 :]) ELSE e.key_names END
+    FROM (SELECT f.id, @extschema@._steadytext_renumbered(f.source, f.source_column || f.key_columns, f.source_column_name || f.key_names) AS numbers
+          FROM @extschema@.steadytext_layers f) n
+    WHERE n.id = e.id AND @extschema@._steadytext_column_names(e.source, e.source_column || e.key_columns)
+          IS DISTINCT FROM e.source_column_name || e.key_names;
+END
+$$;
+
+-- Forget a layer; the destination keeps its rows.
+CREATE FUNCTION @extschema@.steadytext_layer_drop(destination regclass) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+BEGIN
+    PERFORM @extschema@._steadytext_layer_forget(@extschema@._steadytext_layer_find(destination));
+END
+$$;
+
+CREATE FUNCTION @extschema@._steadytext_search_relations(relations regclass[]) RETURNS SETOF regclass
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF relations IS NULL OR array_position(relations, NULL) IS NOT NULL THEN
+        PERFORM @extschema@._steadytext_raise('22004', CASE WHEN relations IS NULL THEN 'relations cannot be null' ELSE 'relations cannot contain null' END);
+    ELSIF cardinality(relations) = 0 THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'relations cannot be empty');
+    END IF;
+    RETURN QUERY SELECT r FROM unnest(relations) r;
 END
 $$;
 
@@ -152,7 +196,7 @@ BEGIN ATOMIC
     SELECT f.relation, f.key, f.content, (1.0 / (60 + f.place))::double precision, f.similarity, f.place
     FROM (SELECT t.relation, s.key, s.content, s.similarity,
                  pg_catalog.row_number() OVER (PARTITION BY t.relation ORDER BY s.score DESC, s.key::text) AS place
-          FROM pg_catalog.unnest(relations) t (relation),
+          FROM @extschema@._steadytext_search_relations(relations) t (relation),
                LATERAL @extschema@.steadytext_search(t.relation, query, k, mode, destination => 'embedding') s) f
     ORDER BY 4 DESC, f.similarity DESC NULLS LAST, f.relation::text LIMIT k;
 END;

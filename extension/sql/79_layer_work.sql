@@ -7,6 +7,9 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     found text;
 BEGIN
+    IF @extschema@._steadytext_column_names(l.source, ARRAY[l.source_column]) = '{}' THEN
+        PERFORM @extschema@._steadytext_raise('42703', format('column "%s" of %s, of which %s is made, was dropped', l.source_column_name, l.source, l.destination));
+    END IF;
     SELECT r.value INTO found FROM @extschema@._steadytext_as_owner_of(l.source, format(
         'SELECT ($1)[1] AS key, n.%I::pg_catalog.text AS value, NULL::pg_catalog.text AS note FROM %s AS n WHERE (%s) = (%s)',
         (@extschema@._steadytext_column_names(l.source, ARRAY[l.source_column]))[1], @extschema@._steadytext_relation_name(l.source),
@@ -168,7 +171,7 @@ BEGIN
             PERFORM @extschema@._steadytext_layer_put(l.id, waiting.key, told.digest, told.answer, NULL);
         EXCEPTION WHEN data_exception OR integrity_constraint_violation OR syntax_error_or_access_rule_violation OR raise_exception THEN
             GET STACKED DIAGNOSTICS message = MESSAGE_TEXT;
-            UPDATE @extschema@._steadytext_layer_rows r SET state = 'failed', error = @extschema@._steadytext_plain_message(message), request_id = NULL
+            UPDATE @extschema@._steadytext_layer_rows r SET state = 'failed', error = message, request_id = NULL
             WHERE r.layer_id = l.id AND r.key = waiting.key;
         END;
         done := done + 1;

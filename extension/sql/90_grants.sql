@@ -18,7 +18,7 @@ BEGIN
             WHEN member.proname IN ('_steadytext_generate_stream', '_steadytext_generate_hit', '_steadytext_embed_hit',
                                     '_steadytext_search_plan', '_steadytext_search_vector',
                                     '_steadytext_search_pending', '_steadytext_search_admitted',
-                                    '_steadytext_search_check', '_steadytext_search_by_vector', '_steadytext_search_by_keyword',
+                                    '_steadytext_search_check', '_steadytext_search_relations', '_steadytext_search_by_vector', '_steadytext_search_by_keyword',
                                     '_steadytext_search_texts', '_steadytext_search', '_steadytext_context_plan',
                                     '_steadytext_search_context_check', '_steadytext_chunks_joined') THEN 'steadytext_user'
             WHEN member.proname = '_steadytext_store_daemon' THEN 'steadytext_reader'

@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(57);
+SELECT plan(58);
 
 SELECT steadytext_prompt_create('greeting', E'Hello {{ name }}!\nYou are {{ age }}.', 'Greets', '{"team": "a"}') AS prompt \gset
 SELECT is(steadytext_prompt_render('greeting', '{"name": "Ada", "age": 36}'), E'Hello Ada!\nYou are 36.', 'a prompt is filled in');
@@ -19,6 +19,7 @@ SELECT throws_ok($$UPDATE steadytext_prompt_versions SET template = 'x'$$, '5500
 SELECT throws_ok($$DELETE FROM steadytext_prompt_versions$$, '55000', 'a prompt''s version never changes');
 
 SELECT throws_ok($$SELECT steadytext_prompt_render('greeting', '{"age": 1}', 1)$$, '22023', 'missing variables: name');
+SELECT throws_ok(format('SELECT steadytext_prompt_render(''greeting'', %L)', repeat('{"a":', 5000) || '1' || repeat('}', 5000)), '22023', 'variables are nested deeper than 300 levels');
 SELECT throws_ok($$SELECT steadytext_prompt_render('greeting', '[]')$$, '22023', 'variables must be a JSON object');
 SELECT throws_ok($$SELECT steadytext_prompt_render('greeting', NULL)$$, '22004', 'variables cannot be null');
 SELECT throws_ok($$SELECT steadytext_prompt_render('greeting', '{}', NULL, NULL)$$, '22004', 'strict cannot be null');

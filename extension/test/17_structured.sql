@@ -1,9 +1,11 @@
 \ir setup.psql
-SELECT plan(24);
+SELECT plan(26);
 
 SELECT throws_ok($$SELECT steadytext_generate_json('x', NULL)$$, '22004', 'Schema cannot be null');
 SELECT throws_ok($$SELECT steadytext_generate_json('x', '{}')$$, '22023', 'Schema cannot be empty');
 SELECT throws_ok($$SELECT steadytext_generate_json('x', '[]')$$, '22023', 'Schema must be a JSON object, not array');
+SELECT throws_ok(format('SELECT steadytext_generate_json(''x'', %L)', repeat('{"items":', 2000) || '{}' || repeat('}', 2000)), '22023', 'Schema is nested deeper than 300 levels');
+SELECT throws_ok($$SELECT steadytext_generate_choice('x', '{{a,b},{c,d}}')$$, '22023', 'Choices must be an array of one dimension');
 SELECT throws_ok($$SELECT steadytext_generate_json(NULL, '{"type": "object"}')$$, '22004', 'Prompt cannot be null');
 SELECT throws_ok($$SELECT steadytext_generate_json('x', '{"type": "object", "madeUp": 1}')$$, '22023', NULL, 'an unknown keyword is refused');
 SELECT throws_ok($$SELECT steadytext_generate_regex('x', '')$$, '22023', 'Pattern cannot be empty');

@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(75);
+SELECT plan(76);
 
 -- What needs no model.
 SELECT is(steadytext_mask(v), w, v) FROM (VALUES
@@ -85,6 +85,7 @@ SELECT throws_ok($$SELECT steadytext_translate('The dog barks.', 'French', max_t
 SELECT throws_ok($$SELECT steadytext_classify('a', NULL)$$, '22004', 'labels cannot be null');
 SELECT throws_ok($$SELECT steadytext_classify('a', '{a,NULL}')$$, '22004', 'labels cannot contain null');
 SELECT throws_ok($$SELECT steadytext_classify('a', '{a}')$$, '22023', 'labels must contain at least 2 labels');
+SELECT throws_ok($$SELECT steadytext_classify('a', '{{a,b},{c,d}}')$$, '22023', 'labels must be an array of one dimension');
 SELECT throws_ok($$SELECT steadytext_classify('a', '{a,a}')$$, '22023', 'labels cannot contain duplicates');
 SELECT throws_ok($$SELECT steadytext_classify('a', '{a," "}')$$, '22023', 'labels cannot contain an empty label');
 SELECT throws_ok($$SELECT * FROM steadytext_classify_scores('a', '{a,b}', multi_label => NULL)$$, '22004', 'multi_label cannot be null');

@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(77);
+SELECT plan(93);
 
 CREATE TABLE articles (id integer PRIMARY KEY, title text, body text);
 INSERT INTO articles VALUES (1, 'Trees', 'Roots take up water from the soil.'), (2, 'Food', 'Soup is hot.'), (3, 'Empty', ' ');
@@ -16,6 +16,16 @@ SELECT is(retry_status, 'pending') FROM steadytext_autoembed_row_status('article
 SELECT is(st_autoembed_run('articles'), 1::bigint, 'until it is embedded');
 SELECT is(retry_status, 'completed') FROM steadytext_autoembed_row_status('articles', '4');
 SELECT is(steadytext_autoembed_run('articles'), 0::bigint, 'once');
+INSERT INTO articles (id, body) SELECT n, 'gone' FROM generate_series(11, 80) n;
+DELETE FROM articles WHERE id BETWEEN 11 AND 79;
+SELECT is(steadytext_autoembed_run('articles', 64), 64::bigint, 'rows that are gone count too');
+SELECT is(steadytext_autoembed_run('articles', 64), 6::bigint, 'so that those behind them are not left');
+DELETE FROM articles WHERE id = 80;
+CREATE UNLOGGED TABLE scratch (id integer PRIMARY KEY, body text);
+SELECT ok(steadytext_autoembed('scratch', 'body', chunking => '{"by": "sentences"}') > 0, 'an unlogged table''s chunks are unlogged');
+CREATE TABLE "Ä table whose name is as long as a name may be: 63 bytes, long" (id integer PRIMARY KEY, body text);
+SELECT ok(steadytext_autoembed('"Ä table whose name is as long as a name may be: 63 bytes, long"', 'body', chunking => '{"by": "sentences"}') > 0, 'a long name is cut for the chunks');
+SELECT has_view('Ä table whose name is as long as a name may be: 63_chunks_view');
 SELECT results_eq($$SELECT total, embedded, pending, processing, failed, state FROM steadytext_autoembed_status('articles')$$,
     $$VALUES (4::bigint, 3::bigint, 0::bigint, 0::bigint, 0::bigint, 'active')$$, 'the status counts');
 
@@ -63,7 +73,15 @@ SELECT throws_ok($$SELECT steadytext_autoembed('other', template => 'x')$$, '220
 SELECT throws_ok($$SELECT steadytext_autoembed('other', 'nothing')$$, '42703', 'table public.other has no column "nothing"');
 SELECT throws_ok($$SELECT steadytext_autoembed('other', 'body')$$, '42804', 'column "embedding" of table public.other has type text, but the vectors are of type vector(384)');
 SELECT throws_ok($$SELECT steadytext_autoembed('other', 'body', destination => 'v', index => 'b')$$, '22023', 'index must be hnsw, ivfflat or none, not "b"');
-SELECT throws_ok($$SELECT steadytext_autoembed('other', 'body', destination => 'v', index_params => '{"x": 1}')$$, '22023', 'index_params may hold m and ef_construction (hnsw) or lists (ivfflat), as whole numbers');
+SELECT throws_ok($$SELECT steadytext_autoembed('other', 'body', destination => 'v', index_params => '{"x": 1}')$$, '22023', 'index_params may hold m (2 to 100) and ef_construction (4 to 1000, at least 2 * m) for hnsw, or lists (1 to 32768) for ivfflat');
+SELECT throws_ok(format('SELECT steadytext_autoembed(''other'', ''body'', destination => ''v'', index => %L, index_params => %L)', p.kind, p.given),
+    '22023', NULL, p.kind || ' does not take ' || p.given)
+FROM (VALUES ('hnsw', '{"m": 1000}'), ('hnsw', '{"m": 64}'), ('hnsw', '{"m": "x"}'), ('hnsw', '[1]'), ('ivfflat', '{"m": 16}'), ('none', '{"m": 16}')) p (kind, given);
+SELECT throws_ok($$SELECT steadytext_autoembed('other', 'body', destination => '')$$, '22023', 'destination must be a name of 1 to 63 bytes');
+SELECT throws_ok($$SELECT steadytext_autoembed('other', 'body', destination => repeat('e', 59), chunking => '{"by": "sentences"}')$$, '22023', 'destination must be a name of 1 to 58 bytes');
+SELECT throws_ok($$SELECT steadytext_autoembed('other', template => '{body', destination => 'v')$$, '22023', 'template has a brace without its partner');
+SELECT throws_ok($$SELECT steadytext_autoembed('other', 'body', destination => 'v', filter => 'count(*) > 1')$$, '22023', 'filter or columns of table public.other cannot be used: aggregate functions are not allowed in WHERE');
+SELECT throws_ok($$SELECT steadytext_autoembed('other', 'body', destination => 'v', chunking => '{"by": "tokens", "length": 9}')$$, '22023', 'chunking may hold by, size and overlap');
 SELECT throws_ok($$SELECT steadytext_autoembed('other', 'body', destination => 'v', mode => 'b')$$, '22023', 'mode must be auto or manual, not "b"');
 SELECT throws_ok($$SELECT steadytext_autoembed('other', 'body', destination => 'v', language => 'b')$$, '22023', 'there is no text search configuration "b"');
 SELECT throws_ok($$SELECT steadytext_autoembed('other', 'body', destination => 'v', filter => ' ')$$, '22023', 'filter cannot be empty');

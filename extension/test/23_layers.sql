@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(68);
+SELECT plan(75);
 
 CREATE TABLE notes (id integer PRIMARY KEY, content text, other integer);
 CREATE TABLE words (id text PRIMARY KEY, source_id text, word text, place integer DEFAULT 7);
@@ -84,7 +84,14 @@ SELECT throws_ok($$SELECT steadytext_layer('notes', 'kept', 'guess')$$, '22023',
 SELECT throws_ok($$SELECT steadytext_layer('notes', 'notes')$$, '22023', 'a table cannot be a layer over itself');
 SELECT throws_ok($$SELECT steadytext_layer('notes', 'words')$$, '23505', 'table public.words is a layer already');
 SELECT throws_ok($$SELECT steadytext_layer('notes', 'names', 'generate')$$, '22023', 'options must hold a prompt with {text} in it, and the schema of the answer');
-SELECT throws_ok($$SELECT steadytext_layer('notes', 'names', options => '{"x": 1}')$$, '22023', 'options may hold prompt, schema, rows and max_tokens');
+SELECT throws_ok($$SELECT steadytext_layer('notes', 'names', options => '{"x": 1}')$$, '22023', 'options must be an object, and may hold prompt, schema, rows and max_tokens');
+SELECT throws_ok($$SELECT steadytext_layer('notes', 'names', options => '[]')$$, '22023', 'options must be an object, and may hold prompt, schema, rows and max_tokens');
+SELECT throws_ok($$SELECT steadytext_layer('notes', 'names', options => '{"max_tokens": "x"}')$$, '22023', 'options.max_tokens must be a whole number of at least 1');
+SELECT throws_ok($$SELECT steadytext_layer('notes', 'names', function => 'lower(text)')$$, '22023', 'function must take two texts, the row''s key and the answer, which lower(text) does not');
+SELECT throws_ok($$SELECT * FROM steadytext_search_layers(NULL, 'x')$$, '22004', 'relations cannot be null');
+SELECT throws_ok($$SELECT * FROM steadytext_search_layers('{NULL}', 'x')$$, '22004', 'relations cannot contain null');
+SELECT throws_ok($$SELECT * FROM steadytext_search_layers('{}', 'x')$$, '22023', 'relations cannot be empty');
+SELECT throws_ok($$SELECT * FROM steadytext_search_layers('{pg_class}', 'x')$$, 'P0002', 'table pg_class has no automatic embedding into "embedding"');
 SELECT throws_ok($$SELECT steadytext_layer('names', 'notes', column_name => 'name')$$, '55000', 'table public.notes must have columns id and source_id of type text');
 SELECT throws_ok($$SELECT steadytext_layer('meanings', 'names')$$, '42703', 'table public.meanings has no column "content" of type text');
 CREATE TABLE parted (id integer PRIMARY KEY, content text) PARTITION BY RANGE (id);

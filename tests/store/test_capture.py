@@ -26,6 +26,11 @@ class Log:
         ).fetchall()
         return [key for (key,) in rows]
 
+    def queued(self) -> list[list[str]]:
+        """The keys of each piece of work."""
+        rows = self.connection.execute("SELECT keys FROM _steadytext_autoembed_work ORDER BY id").fetchall()
+        return [keys for (keys,) in rows]
+
 
 @pytest.fixture
 def log(connection: psycopg.Connection) -> Log:
@@ -47,12 +52,26 @@ def test_an_insert_is_noted_with_one_entry_for_the_statement(log: Log) -> None:
 def test_only_a_real_change_of_a_configured_column_is_noted(log: Log) -> None:
     log.run("INSERT INTO t VALUES (1, 'one', 0), (2, 'two', 0), (3, NULL, 0)")
     log.taken()
-    log.run("UPDATE t SET other = other + 1", "UPDATE t SET body = body", "UPDATE t SET embedding = NULL")
+    log.run("UPDATE t SET other = other + 1", "UPDATE t SET body = body")
+    log.run("UPDATE t SET embedding = array_fill(1, ARRAY[384])")
     assert log.taken() == []
     log.run("UPDATE t SET body = CASE id WHEN 2 THEN 'TWO' ELSE body END, other = 9")
     assert log.taken() == ["2"]
     log.run("UPDATE t SET body = 'three' WHERE id = 3", "UPDATE t SET body = NULL WHERE id = 1")
     assert log.taken() == ["3", "1"]
+
+
+@pytest.mark.parametrize("role", ["origin", "replica"])
+def test_a_vector_that_is_taken_away_is_made_anew(log: Log, role: str) -> None:
+    log.run("INSERT INTO t VALUES (1, 'one', 0, array_fill(1, ARRAY[384])), (2, 'two', 0, NULL)")
+    log.taken()
+    log.run(
+        f"SET session_replication_role = {role}",
+        "INSERT INTO t VALUES (1, 'one', 0, NULL), (2, 'two', 0, NULL)"
+        " ON CONFLICT (id) DO UPDATE SET (body, other, embedding) = (excluded.body, 1, excluded.embedding)",
+        "RESET session_replication_role",
+    )
+    assert log.taken() == ["1"]
 
 
 def test_a_row_whose_key_changes_is_noted_by_its_new_key(log: Log) -> None:
@@ -118,6 +137,7 @@ def test_what_replication_applies_is_noted_row_by_row(log: Log) -> None:
         ("a timestamptz PRIMARY KEY", "'2020-02-01 00:00+00'", ["2020-02-01T00:00:00+00:00"]),
         ("a bytea PRIMARY KEY", "'\\x00ff'", ["00ff"]),
         ("a mood PRIMARY KEY", "'calm'", ["calm"]),
+        ("a char(5) PRIMARY KEY", "'a b'", ["a b"]),
     ],
 )
 def test_keys_of_many_kinds_find_their_rows_again(
@@ -167,7 +187,26 @@ def test_a_partition_that_is_attached_later_is_found_with_its_rows(log: Log) -> 
         "INSERT INTO late VALUES (2, 'b')",
     )
     assert log.taken() == ["2"]
-    assert log.connection.execute("SELECT _steadytext_autoembed_backfill(NULL)").fetchone() == (2,)
+    assert log.queued() == [["1"]]
+
+
+def test_what_changes_in_a_partition_while_it_is_detached_is_embedded_when_it_is_back(log: Log) -> None:
+    log.run(
+        "CREATE TABLE p (id int, body text, PRIMARY KEY (id)) PARTITION BY RANGE (id)",
+        "CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10)",
+        "SELECT steadytext_autoembed('p', 'body', backfill => false)",
+        "INSERT INTO p VALUES (1, 'a', array_fill(1, ARRAY[384])::vector)",
+        "ALTER TABLE p DETACH PARTITION p1",
+        "UPDATE p1 SET body = 'A'",
+        "INSERT INTO p1 VALUES (2, 'b')",
+    )
+    assert log.taken() == ["1"]
+    log.run(
+        "ALTER TABLE p ATTACH PARTITION p1 FOR VALUES FROM (0) TO (10)",
+        "SELECT _steadytext_autoembed_look_after()",
+        "INSERT INTO p1 VALUES (3, 'c')",
+    )
+    assert (log.queued(), log.taken()) == ([["1", "2"]], ["3"])
 
 
 def test_a_column_that_only_the_filter_names_is_watched(connection: psycopg.Connection) -> None:
@@ -198,6 +237,64 @@ def test_a_renamed_table_and_column_are_followed(log: Log) -> None:
     assert log.taken() == ["1", "1"]
     rows = log.connection.execute("SELECT table_name, destination, state FROM steadytext_autoembed_status()").fetchall()
     assert rows == [("elsewhere.u", "vector", "active")]
+
+
+@pytest.mark.parametrize(
+    ("tables", "rename"),
+    [
+        ("CREATE TABLE above (id int, body text); CREATE TABLE c (PRIMARY KEY (id)) INHERITS (above)", "TABLE above"),
+        (
+            "CREATE TYPE kind AS (id int, body text, embedding vector(384)); CREATE TABLE c OF kind (PRIMARY KEY (id))",
+            "TYPE kind",
+        ),
+    ],
+)
+def test_a_column_that_is_renamed_with_its_parent_or_type_is_followed(log: Log, tables: str, rename: str) -> None:
+    what, ending = ("COLUMN", "") if "TABLE" in rename else ("ATTRIBUTE", " CASCADE")
+    log.run(
+        *tables.split("; "),
+        "SELECT steadytext_autoembed('c', 'body', backfill => false)",
+        f"ALTER {rename} RENAME {what} body TO words{ending}",
+        f"ALTER {rename} RENAME {what} id TO number{ending}",
+        "INSERT INTO c (number, words) VALUES (1, 'one')",
+        "UPDATE c SET words = 'ONE'",
+    )
+    assert log.taken() == ["1", "1"]
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason", "cure"),
+    [
+        (
+            "ALTER TABLE f RENAME shown TO visible",
+            'its filter cannot be used: column "shown" does not exist',
+            "ALTER TABLE f RENAME visible TO shown",
+        ),
+        (
+            "ALTER TABLE f DROP CONSTRAINT f_pkey",
+            "its primary key has changed",
+            "ALTER TABLE f ADD PRIMARY KEY (id)",
+        ),
+        (
+            "ALTER TABLE f DROP CONSTRAINT f_pkey, ADD PRIMARY KEY (other)",
+            "its primary key has changed",
+            "SELECT steadytext_autoembed_alter('f')",
+        ),
+    ],
+)
+def test_what_changes_while_a_declaration_is_broken_is_embedded_when_it_is_mended(
+    log: Log, harm: str, reason: str, cure: str
+) -> None:
+    status = "SELECT state, reason, backfill FROM steadytext_autoembed_status('f')"
+    log.run(
+        "CREATE TABLE f (id int PRIMARY KEY, other int, body text, shown bool DEFAULT true)",
+        "SELECT steadytext_autoembed('f', 'body', filter => 'shown', backfill => false)",
+        harm,
+        "INSERT INTO f (id, other, body) VALUES (1, 2, 'one')",
+    )
+    assert log.connection.execute(status.encode()).fetchall() == [("broken", reason, "done")]
+    log.run(cure)
+    assert log.connection.execute(status.encode()).fetchall() == [("active", None, "running")]
 
 
 def test_a_dropped_column_leaves_the_table_usable_and_the_declaration_says_why(log: Log) -> None:

@@ -21,6 +21,10 @@ def test_a_restored_table_goes_on_embedding_itself(
         "CREATE TABLE p (id int PRIMARY KEY, body text) PARTITION BY RANGE (id)",
         "CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10)",
         "SELECT steadytext_autoembed('p', 'body')",
+        "CREATE TABLE echoes (id text PRIMARY KEY, source_id text, said text)",
+        """CREATE FUNCTION echo(key text, words text) RETURNS jsonb LANGUAGE sql
+        AS $$ SELECT jsonb_build_array(jsonb_build_object('said', words)) $$""",
+        "SELECT steadytext_layer('t', 'echoes', 'nothing', 'echo(text,text)', column_name => 'body')",
         "INSERT INTO t VALUES (1, 'one')",
     ):
         connection.execute(statement.encode())
@@ -35,6 +39,9 @@ def test_a_restored_table_goes_on_embedding_itself(
             restored.execute("UPDATE t SET body = 'ONE' WHERE id = 1")
             logged = restored.execute("SELECT keys FROM _steadytext_autoembed_log ORDER BY id").fetchall()
             assert logged == [(["1"],), (["2"],), (["3"],), (["1"],)]
+            assert restored.execute("SELECT steadytext_layer_run('echoes')").fetchone() == (2,)
+            said = restored.execute("SELECT source_id, said FROM echoes ORDER BY source_id").fetchall()
+            assert said == [("1", "ONE"), ("2", "two")]
             states = restored.execute("SELECT state, reason FROM steadytext_autoembed_status()").fetchall()
             assert states == [("active", None), ("active", None)]
             read = restored.execute(

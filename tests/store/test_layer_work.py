@@ -49,6 +49,47 @@ def test_more_rows_than_the_queue_takes_of_a_layer_are_queued_as_it_empties(note
     assert notes.value("SELECT count(*) FROM echoes") == 2500
 
 
+def test_a_truncated_source_empties_its_layer(notes: Store) -> None:
+    notes.run("INSERT INTO notes VALUES (1, 'one'), (2, 'two')", "SELECT steadytext_layer_run('echoes')")
+    notes.run("TRUNCATE notes", "SELECT steadytext_layer_run('echoes')")
+    assert notes.rows("SELECT * FROM echoes") == []
+
+
+def test_a_source_whose_column_is_dropped_stays_usable_and_the_layer_says_why(notes: Store) -> None:
+    notes.run(
+        "INSERT INTO notes VALUES (1, 'one')",
+        "SELECT steadytext_layer_run('echoes')",
+        "ALTER TABLE notes DROP COLUMN content, ADD COLUMN other int",
+        "UPDATE notes SET other = 1",
+        "SELECT steadytext_layer_run('echoes')",
+    )
+    reason = 'column "content" of public.notes, of which public.echoes is made, was dropped'
+    assert notes.rows("SELECT key, error FROM steadytext_layer_failures('echoes')") == [("1", reason)]
+    notes.run("ALTER TABLE notes ADD COLUMN content text", "UPDATE notes SET content = 'uno'")
+    notes.run("SELECT steadytext_layer_run('echoes')")
+    assert notes.rows("SELECT said FROM echoes") == [("uno",)]
+
+
+@pytest.mark.parametrize("table", ["notes", "echoes"])
+def test_a_layer_that_loses_a_table_is_forgotten(notes: Store, table: str) -> None:
+    notes.run("INSERT INTO notes VALUES (1, 'one')", f"DROP TABLE {table}")
+    assert notes.rows("SELECT id FROM steadytext_layers") == []
+    assert notes.rows("SELECT request_id FROM steadytext_queue WHERE status = 'pending'") == []
+    assert notes.rows("SELECT tgname FROM pg_trigger WHERE tgname LIKE 'steadytext_layer%'") == []
+
+
+def test_a_text_that_changes_only_by_case_is_another_one_whatever_its_collation(notes: Store) -> None:
+    notes.run(
+        "CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
+        "ALTER TABLE notes ALTER content TYPE text COLLATE any_case",
+        "INSERT INTO notes VALUES (1, 'one')",
+        "SELECT steadytext_layer_run('echoes')",
+        "UPDATE notes SET content = 'ONE'",
+        "SELECT steadytext_layer_run('echoes')",
+    )
+    assert notes.rows("SELECT said FROM echoes") == [("ONE",)]
+
+
 def test_a_thousand_rows_that_fail_do_not_keep_back_those_behind_them(notes: Store) -> None:
     notes.run(
         "CREATE OR REPLACE FUNCTION echo(key text, words text) RETURNS jsonb LANGUAGE sql AS"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pg_steadytext.errors import InvalidArgument
 from pg_steadytext.store import ChunkData, MultiLayerPgaiStore
 from tests.queue.workers import until
 from tests.store.conftest import Store
@@ -58,6 +59,9 @@ def test_one_write_reaches_all_layers_and_one_query_finds_in_all(drained: Store,
         assert {result.layer for result in all_results} == {"m0", "m1", "m2"}
         assert next(result.id for result in all_results if result.layer == "m0") == "id2"
         assert all_results[0].score == pytest.approx(1 / 61)
+        for wrong in (["m3"], []):
+            with pytest.raises(InvalidArgument, match="layers must be some of m0, m1, m2"):
+                await layers.query_all_layers("Python programming", layers=wrong)
         assert (await layers.get_retry_status("id1"))["m1"]["retry_status"] == "completed"
         stats = await layers.get_processing_stats()
         assert stats["m1"]["layer"] == {"total": 2, "completed": 2, "pending": 0, "processing": 0, "failed": 0}

@@ -45,6 +45,29 @@ def with_store(store: PgaiStore, work: Callable[[PgaiStore], Awaitable[None]]) -
 
 
 @pytest.mark.parametrize("kind", [EventDrivenPgaiStore, MultiLayerPgaiStore])
+def test_stores_that_are_initialised_at_once_make_the_schema_once(kind: Any, postgres: Postgres, store: Store) -> None:
+    async def initialize() -> None:
+        stores = [kind({"postgres": postgres, "m1": {"extractor": "rules"}}) for _ in range(4)]
+        try:
+            await asyncio.gather(*(each.initialize() for each in stores))
+        finally:
+            await asyncio.gather(*(each.close() for each in stores))
+
+    asyncio.run(asyncio.wait_for(initialize(), 60))
+    tables = 3 if kind is MultiLayerPgaiStore else 1
+    assert store.value("SELECT count(*) FROM steadytext_autoembed_status()") == tables
+
+
+@pytest.mark.parametrize("name", ["", "a.b.c", "a.", "100%", "x" * 44])
+def test_a_table_name_that_cannot_be_used_is_refused(name: str, postgres: Postgres, store: Store) -> None:
+    async def work(refused: PgaiStore) -> None:
+        with pytest.raises(InvalidArgument, match="table_name must"):
+            await refused.initialize()
+
+    with_store(PgaiStore({"postgres": postgres}, name), work)
+
+
+@pytest.mark.parametrize("kind", [EventDrivenPgaiStore, MultiLayerPgaiStore])
 def test_a_second_initialize_does_no_ddl(kind: Any, postgres: Postgres, store: Store) -> None:
     async def initialize() -> None:
         async with kind({"postgres": postgres, "m1": {"extractor": "rules"}}):

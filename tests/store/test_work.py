@@ -219,3 +219,13 @@ def test_whoever_changes_a_declaration_need_not_wait_for_its_index(articles: Sto
         assert articles.value(building) is False
     until(lambda: articles.value("SELECT index_state FROM steadytext_autoembed_status('articles')") == "built", 90)
     assert articles.value("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == 0
+
+
+def test_a_second_declaration_waits_for_the_worker_that_reads_the_first(store: Store, connect: Sessions) -> None:
+    store.run("CREATE TABLE t (id int PRIMARY KEY, body text)", "SELECT steadytext_autoembed('t', 'body')")
+    worker = connect(autocommit=False)
+    worker.execute("SELECT FROM steadytext_autoembeddings FOR NO KEY UPDATE")
+    done = threading.Timer(0.8, worker.rollback)
+    done.start()
+    store.run("SELECT steadytext_autoembed('t', 'body', destination => 'second')")
+    done.join()

@@ -34,8 +34,10 @@ def quoted(table: str) -> str:
     Raises InvalidArgument.
     """
     parts = table.split(".")
-    if len(parts) > 2 or not all(parts):
-        raise InvalidArgument(f"table_name must be a name, or a schema's name, a dot and a name, not {table!r}")
+    if len(parts) > 2 or not all(parts) or "%" in table:
+        raise InvalidArgument(
+            f"table_name must be a name, or a schema's name, a dot and a name, without a percent sign, not {table!r}"
+        )
     return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
 
 

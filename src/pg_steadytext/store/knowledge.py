@@ -113,6 +113,7 @@ class FactStore(LayerStore):
     async def _setup_schema(self) -> None:
         m0 = identifier(self.source.table_name)
         async with self.pool.connection() as connection:
+            await self.pool.rows(connection, "alone", self.table_name)
             if not await schema.columns(self.pool, connection, self.table_name):
                 await self.pool.rows(connection, "m1_table", self.table_name, m0=m0)
             index = sql.Identifier(f"idx_{self.table_name.rpartition('.')[2]}_source")
@@ -139,6 +140,7 @@ class StatementStore(LayerStore):
 
     async def _setup_schema(self) -> None:
         async with self.pool.connection() as connection:
+            await self.pool.rows(connection, "alone", self.table_name)
             if not await schema.columns(self.pool, connection, self.table_name):
                 await self.pool.rows(connection, "m2_table", self.table_name)
             await self._declare(connection)

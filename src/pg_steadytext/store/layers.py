@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,8 +18,6 @@ SQL: Mapping[str, bytes] = statements.load("pg_steadytext.store", "sql/layer_wor
 CONCURRENCY = 4
 LOCKED, LOCKED_PAUSE = "55P03", 0.5
 """A table that somebody has locked is no fault of the row."""
-PYTHONS = re.compile(r"^(spiexceptions|plpy)\.\w+: ")
-"""What PL/Python puts before the message of an error that passes through it, as an owner's do."""
 
 
 class Layers:
@@ -48,8 +45,7 @@ class Layers:
             code = error.sqlstate or "XX000"
             if code == LOCKED:
                 return [Postponed(LOCKED_PAUSE)]
-            message = PYTHONS.sub("", error.diag.message_primary or str(error))
-            return [Failure(code, message, not is_permanent(code))]
+            return [Failure(code, error.diag.message_primary or str(error), not is_permanent(code))]
         return [Answer(text=state, took_ms=round(1000 * (time.monotonic() - began)))]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from psycopg import sql
 
+from pg_steadytext.errors import InvalidArgument
 from pg_steadytext.store import config as settings
 from pg_steadytext.store.database import Opened, quoted
 from pg_steadytext.store.knowledge import FactStore, LayerStore, StatementStore
@@ -68,8 +69,14 @@ class MultiLayerPgaiStore(Opened):
     async def query_all_layers(
         self, query: str, top_k: int = 5, *, layers: Sequence[str] | None = None, mode: str = "hybrid"
     ) -> list[SearchResult]:
-        """The best of all layers, or of some, each with the layer that it is from; by reciprocal rank fusion."""
-        chosen = {name: self.layers[name] for name in layers or self.layers}
+        """The best of all layers, or of some, each with the layer that it is from; by reciprocal rank fusion.
+
+        Raises InvalidArgument for no layers, or one that is not there.
+        """
+        wanted = list(self.layers if layers is None else layers)
+        if not wanted or not set(wanted) <= self.layers.keys():
+            raise InvalidArgument(f"layers must be some of {', '.join(self.layers)}, not {wanted}")
+        chosen = {name: self.layers[name] for name in wanted}
         names = list(chosen)
         relations = sql.SQL("ARRAY[{}]").format(
             sql.SQL(", ").join(sql.Literal(quoted(store.table_name)) for store in chosen.values())

@@ -37,7 +37,7 @@ class PgaiStore(Opened):
         self.config = settings.given(config)
         self.pgai_config = settings.pgai(self.config)
         self._m0 = settings.layer(self.config, "m0")
-        self.table_name = table_name or str(self._m0["messages"])
+        self.table_name = str(self._m0["messages"]) if table_name is None else table_name
         self.pool = database or Database(settings.connection(self.config))
         self._is_shared = database is not None
 
@@ -80,12 +80,16 @@ class PgaiStore(Opened):
     async def _setup_schema(self) -> None:
         """Make the table; a subclass may make one of its own, with columns id (text), content and metadata (jsonb)."""
         async with self.pool.connection() as connection:
+            await self.pool.rows(connection, "alone", self.table_name)
             await schema.build(self.pool, connection, self.table_name)
             await self._declare(connection)
             await schema.finish(self.pool, connection, self.table_name, self._view)
 
     async def _declare(self, connection: Connection) -> None:
         found = await self.pool.rows(connection, "declared", self.table_name)
+        if not found:
+            await self.pool.rows(connection, "alone", self.table_name)
+            found = await self.pool.rows(connection, "declared", self.table_name)
         if not found:
             model = sql.Literal(settings.model(self.pgai_config["embedding_model"]))
             mode = sql.Literal(self._mode)

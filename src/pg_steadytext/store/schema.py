@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from pg_steadytext.errors import NotFound
+from pg_steadytext.errors import InvalidArgument, NotFound
 from pg_steadytext.store.database import Connection, Database, beside, identifier
 
 NEEDED = frozenset({"id", "content", "metadata"})
@@ -13,6 +13,8 @@ OWN = NEEDED | {
     "needs_embedding", "retry_count", "last_retry_at", "retry_status", "created_at", "updated_at", "embedded_at",
 }  # fmt: skip
 """What the tables have that the store makes."""
+LONGEST = 43
+"""Bytes of a table's name; of longer ones PostgreSQL cuts the names of what is made beside, and two become the same."""
 
 
 async def columns(database: Database, connection: Connection, table: str) -> frozenset[str]:
@@ -34,7 +36,9 @@ async def is_ready(database: Database, connection: Connection, table: str) -> bo
 
 
 async def build(database: Database, connection: Connection, table: str) -> None:
-    """Make a store's table, or complete one of the older schema. Its rows stay."""
+    """Make a store's table, or complete one of the older schema. Its rows stay. Raises InvalidArgument."""
+    if len(table.rpartition(".")[2].encode()) > LONGEST:
+        raise InvalidArgument(f"table_name must have at most {LONGEST} bytes, not {table!r}")
     found = await columns(database, connection, table)
     if not found:
         await database.rows(connection, "table", table)

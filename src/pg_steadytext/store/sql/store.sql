@@ -12,6 +12,10 @@ WHERE a.attrelid = pg_catalog.to_regclass({name}) AND a.attnum > 0 AND NOT a.att
 SELECT pg_catalog.count(*) = 1 FROM pg_catalog.pg_trigger t
 WHERE t.tgrelid = pg_catalog.to_regclass({name}) AND t.tgname = {trigger};
 
+-- name: alone
+-- Several processes that start at once make what is missing one after the other.
+SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('pg_steadytext store', 0));
+
 -- name: declared
 SELECT e.mode, e.model_name, e.dimensions FROM {steadytext}.steadytext_autoembeddings e
 WHERE e.relation = pg_catalog.to_regclass({name}) AND e.destination = 'embedding';
