@@ -8,7 +8,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -74,6 +74,23 @@ def test_an_emptied_queue_is_filled_again_from_what_is_pending(finding: Finding,
     finding.start_worker()
     finding.wait_until_embedded(person)
     finding.stop_workers()
+
+
+def test_two_users_memories_of_one_id_are_both_queued(finding: Finding) -> None:
+    one, two = finding.person(), finding.person()
+    memory = one.save("the first that has this id")["id"]
+    fields = {"body": "the second"}
+    created = {"operation": str(uuid4()), "kind": "create", "id": memory, "fields": fields}
+    answer = two.api.post("/v1/sync", json={"operations": [created]})
+    assert answer.json()["results"][0]["id"] == memory
+    finding.superuser.execute("SELECT memory.queue_embeddings(false)")
+    queued = finding.superuser.execute(
+        "SELECT params ->> 'user' FROM steadytext_queue WHERE params ->> 'memory' = %s", (memory,)
+    ).fetchall()
+    assert sorted(queued) == sorted([(str(one.id),), (str(two.id),)])
+    for person in (one, two):
+        person.api.delete("/v1/me", params={"confirm": person.email})
+    finding.superuser.execute("DELETE FROM steadytext_queue")
 
 
 def test_one_users_import_does_not_keep_another_waiting(finding: Finding) -> None:

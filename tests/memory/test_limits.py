@@ -71,6 +71,22 @@ def test_bytes_count_titles_provenance_and_attachments(new_person: NewPerson, su
     assert person.api.get("/v1/usage").json()["bytes"] == {"used": 40, "limit": 40}
 
 
+def test_bytes_count_what_a_change_replaces_until_it_is_deleted_for_good(
+    new_person: NewPerson, superuser: psycopg.Connection
+) -> None:
+    superuser.execute("INSERT INTO memory.tiers VALUES ('a history', 85, 100, 1000, 100, 10, 10, true)")
+    person = new_person(plan="a history")
+    path = f"/v1/memories/{person.save('0' + 'x' * 199)['id']}"
+    changed = [
+        person.api.patch(path, json={"body": f"{turn}" + "x" * 199}, headers={"If-Match": "*"}).status_code
+        for turn in range(1, 6)
+    ]
+    assert changed == [200, 200, 200, 402, 402]
+    assert person.api.get("/v1/usage").json()["bytes"]["used"] == 4 * 200 + 2
+    assert person.api.delete(f"{path}?permanent=true").status_code == 204
+    assert person.api.get("/v1/usage").json()["bytes"]["used"] == 0
+
+
 def test_searches_and_enrichments_are_counted_to_their_limits(
     new_person: NewPerson, superuser: psycopg.Connection
 ) -> None:

@@ -74,9 +74,7 @@ def locked(cluster: PrivateCluster, database: str, *people: Person) -> Iterator[
 def test_a_group_is_one_transaction_in_which_everybody_has_what_is_his(
     settings: Settings, new_person: NewPerson, superuser: psycopg.Connection
 ) -> None:
-    superuser.execute(
-        "INSERT INTO memory.tiers VALUES ('none at all', 91, 0, 1000000, 30, 10, 10, false) ON CONFLICT DO NOTHING"
-    )
+    superuser.execute("INSERT INTO memory.tiers VALUES ('none at all', 86, 0, 1000000, 30, 10, 10, false)")
     people = [new_person() for _ in range(3)]
     reader, full = new_person(scopes=("memories:read",)), new_person(plan="none at all")
     told = stored_at_once(

@@ -27,7 +27,7 @@ BEGIN
 END
 $$;
 
--- What a memory takes of its owner's bytes.
+-- What a memory takes of its owner's bytes, without what it was before.
 CREATE OR REPLACE FUNCTION memory.weigh(m memory.memories) RETURNS bigint
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN octet_length(m.body) + coalesce(octet_length(m.title), 0) + octet_length(m.provenance::text);
@@ -214,7 +214,11 @@ BEGIN
         RETURN v_was;
     END IF;
     PERFORM memory.check_owner(v_is);
-    v_is.bytes := memory.weigh(v_is);
+    -- What is replaced is kept in the history.
+    v_is.bytes := v_was.bytes + memory.weigh(v_is) - memory.weigh(v_was)
+        + CASE WHEN v_changes ? 'body' THEN octet_length(v_was.body) ELSE 0 END
+        + CASE WHEN v_changes ? 'title' THEN coalesce(octet_length(v_was.title), 0) ELSE 0 END
+        + CASE WHEN v_changes ? 'provenance' THEN octet_length(v_was.provenance::text) ELSE 0 END;
     PERFORM memory.count_write(0, v_is.bytes - v_was.bytes, 0);
     IF v_changes ? 'body' THEN
         v_is.duplicate_of := nullif((memory.same_text(v_is.user_id, v_is.content_hash)).id, v_is.id);

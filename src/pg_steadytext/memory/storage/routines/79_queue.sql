@@ -11,7 +11,7 @@ BEGIN
         INSERT INTO %1$s.steadytext_queue (request_type, lane, owner, params, priority, max_retries, dedupe_key)
         SELECT $1, $1, 'pg_steadytext memory', jsonb_strip_nulls(jsonb_build_object('user', w.user_id, 'memory', w.id)),
                5, s.queue_max_retries, w.dedupe
-        FROM (SELECT u.user_id, u.id, $1 || ' ' || coalesce(u.id, u.user_id) AS dedupe
+        FROM (SELECT u.user_id, u.id, concat_ws(' ', $1, u.user_id, u.id) AS dedupe
               FROM unnest($2, $3) u (user_id, id)) w, %1$s._steadytext_settings s
         WHERE NOT EXISTS (SELECT FROM %1$s.steadytext_queue q WHERE q.owner = 'pg_steadytext memory'
                           AND q.dedupe_key = w.dedupe AND q.status IN ('pending', 'processing'))

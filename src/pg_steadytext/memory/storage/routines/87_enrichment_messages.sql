@@ -37,7 +37,7 @@ BEGIN
         WHERE NOT EXISTS (SELECT FROM memory.enrichment_messages h WHERE h.user_id = t.user_id AND h.memory_id = t.id
                           AND h.digest = t.digest AND h.due_at > clock_timestamp())
           AND NOT EXISTS (SELECT FROM %1$s.steadytext_queue q WHERE q.owner = 'pg_steadytext memory'
-                          AND q.dedupe_key = 'memory_enrich ' || t.id AND q.status IN ('pending', 'processing'))
+                          AND q.dedupe_key = concat_ws(' ', 'memory_enrich', t.user_id, t.id) AND q.status IN ('pending', 'processing'))
         LIMIT $1
         ON CONFLICT ON CONSTRAINT enrichment_messages_pkey DO UPDATE
         SET digest = EXCLUDED.digest, state = 'sending', token = NULL, due_at = EXCLUDED.due_at,
