@@ -1,6 +1,6 @@
 """Dynamic batching of embeddings.
 
-Texts of all callers wait in two lanes; whenever the model is free, the next batch is taken from the front,
+Texts of all callers wait in two lanes; whenever the model takes another batch, it is taken from the front,
 interactive texts first. A text that is in flight already is computed once for all who asked for it. One batch is
 small, so that a large request never holds up a single one for long.
 """
@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from pg_steadytext.errors import Busy
 
 BATCH_TEXTS = 64
 BATCH_CHARACTERS = 16_384
+"""What is at work at a time, in one batch or, where the model takes several beside each other, in several."""
 
 
 class _Call:
@@ -64,8 +66,8 @@ class EmbeddingBatcher:
         self._limit = queue_limit
         self._lanes: dict[Lane, deque[_Text]] = {"interactive": deque(), "batch": deque()}
         self._in_flight: dict[str, _Text] = {}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"embed-{embedder.name}")
-        self._working = False
+        self._threads = ThreadPoolExecutor(embedder.useful_calls, thread_name_prefix=f"embed-{embedder.name}")
+        self._at_work = 0
         self._alone: deque[_Text] = deque()
 
     async def embed(self, texts: Sequence[str], lane: Lane) -> Vectors:
@@ -79,8 +81,7 @@ class EmbeddingBatcher:
         for row in sorted(range(len(texts)), key=lambda row: len(texts[row])):
             self._add(texts[row], call, row, lane)
         self._metrics.embedding_queue.set(len(self._in_flight))
-        if not self._working:
-            self._next_batch()
+        self._begin_batches()
         return await call.answer
 
     def _add(self, text: str, call: _Call, row: int, lane: Lane) -> None:
@@ -94,24 +95,23 @@ class EmbeddingBatcher:
                 self._lanes["interactive"].append(item)
         item.rows.append((call, row))
 
-    def _next_batch(self) -> None:
-        batch = self._take()
-        self._working = bool(batch)
-        if not batch:
-            return
-        self._metrics.batch_texts.observe(len(batch))
-        done = asyncio.get_running_loop().run_in_executor(
-            self._thread, self.embedder.embed, [item.text for item in batch]
-        )
-        done.add_done_callback(lambda future: self._finished(batch, future))
+    def _begin_batches(self) -> None:
+        while self._at_work < self.embedder.useful_calls and (batch := self._take()):
+            self._at_work += 1
+            self._metrics.batch_texts.observe(len(batch))
+            done = asyncio.get_running_loop().run_in_executor(
+                self._threads, self.embedder.embed, [item.text for item in batch]
+            )
+            done.add_done_callback(partial(self._finished, batch))
 
     def _take(self) -> list[_Text]:
         if self._alone:
             return [self._alone.popleft()]
         batch: list[_Text] = []
         characters = 0
+        share = self.embedder.useful_calls
         for lane in self._lanes.values():
-            while lane and len(batch) < BATCH_TEXTS and characters < BATCH_CHARACTERS:
+            while lane and len(batch) < BATCH_TEXTS // share and characters < BATCH_CHARACTERS // share:
                 item = lane.popleft()
                 if item.started:
                     continue
@@ -124,6 +124,7 @@ class EmbeddingBatcher:
         return batch
 
     def _finished(self, batch: list[_Text], future: asyncio.Future[Vectors]) -> None:
+        self._at_work -= 1
         error = future.exception()
         if error is not None and len(batch) > 1:
             self._alone.extend(batch)  # one caller's text must not fail another's: find it by computing each alone
@@ -131,7 +132,7 @@ class EmbeddingBatcher:
             for index, item in enumerate(batch):
                 self._deliver(item, error or future.result()[index])
         self._metrics.embedding_queue.set(len(self._in_flight))
-        self._next_batch()
+        self._begin_batches()
 
     def _deliver(self, item: _Text, found: BaseException | Vectors) -> None:
         self._in_flight.pop(item.text, None)
@@ -144,5 +145,5 @@ class EmbeddingBatcher:
                 call.take(row, found)
 
     def close(self) -> None:
-        """Let the thread end."""
-        self._thread.shutdown(wait=False)
+        """Let the threads end."""
+        self._threads.shutdown(wait=False)

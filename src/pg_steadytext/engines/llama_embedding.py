@@ -36,6 +36,7 @@ class LlamaEmbedder:
         self.digest = digest
         self.dimensions = dimensions
         self.context_length = context
+        self.useful_calls = 1
         self._prefix = prefix
         self._lock = threading.Lock()
         self._context = LlamaContext(path, context=context, threads=threads, socket_dir=socket_dir, pooling=pooling)

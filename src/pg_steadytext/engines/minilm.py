@@ -26,7 +26,10 @@ Tokens = Sequence[int]
 
 
 class MiniLm:
-    """The loaded model. `context_length` is the window in tokens, the two special ones included."""
+    """The loaded model. `context_length` is the window in tokens, the two special ones included.
+
+    A few texts have all threads in one session, many have a thread a batch in another.
+    """
 
     def __init__(self, name: str, folder: Path, digest: str, *, dimensions: int, context: int, threads: int) -> None:
         self.name = name
@@ -35,14 +38,16 @@ class MiniLm:
         self.context_length = context
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            self._session = InferenceSession(
-                str(folder / "model.onnx"), session_options(threads), providers=["CPUExecutionProvider"]
+            self._wide, self._narrow = (
+                InferenceSession(str(folder / "model.onnx"), session_options(count), providers=["CPUExecutionProvider"])
+                for count in (threads, 1)
             )
         except Exception as error:  # tokenizers and onnxruntime raise nothing narrower
             raise ModelFailed(f'model "{name}" could not be loaded from {folder}: {error}') from error
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(context)
-        self._inputs = {item.name for item in self._session.get_inputs()}
+        self._inputs = {item.name for item in self._wide.get_inputs()}
+        self.useful_calls = min(2, threads)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=f"embed-{name}")
 
     def embed(self, texts: Sequence[str]) -> Vectors:
@@ -51,48 +56,48 @@ class MiniLm:
         vectors = np.empty((len(tokens), self.dimensions), dtype=np.float32)
         batches = list(batches_by_length([len(ids) for ids in tokens]))
         if len(batches) == 1:
-            self._embed_rows(tokens, batches[0], vectors)
+            self._embed_rows(self._wide, tokens, batches[0], vectors)
         else:
             # Beside each other, the longest first: threads that share one batch wait for each other in every operator.
-            list(self._threads.map(lambda rows: self._embed_rows(tokens, rows, vectors), reversed(batches)))
+            list(
+                self._threads.map(lambda rows: self._embed_rows(self._narrow, tokens, rows, vectors), reversed(batches))
+            )
         return vectors
 
-    def _embed_rows(self, tokens: Sequence[Tokens], rows: Sequence[int], vectors: Vectors) -> None:
+    def _embed_rows(
+        self, session: InferenceSession, tokens: Sequence[Tokens], rows: Sequence[int], vectors: Vectors
+    ) -> None:
         width = max(len(tokens[row]) for row in rows)
         ids = np.zeros((len(rows), width), dtype=np.int64)
         mask = np.zeros_like(ids)
         for index, row in enumerate(rows):
             ids[index, : len(tokens[row])] = tokens[row]
             mask[index, : len(tokens[row])] = 1
-        hidden = self._run(ids, mask)
+        hidden = self._run(session, ids, mask)
         for index, row in enumerate(rows):
             vectors[row] = unit_mean(hidden[index, : len(tokens[row])])
 
-    def _run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Vectors:
+    def _run(self, session: InferenceSession, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Vectors:
         feed = {"input_ids": ids, "attention_mask": mask}
         if "token_type_ids" in self._inputs:
             feed["token_type_ids"] = np.zeros_like(ids)
         try:
-            hidden = np.asarray(self._session.run(None, feed)[0], dtype=np.float32)
+            hidden = np.asarray(session.run(None, feed)[0], dtype=np.float32)
         except Exception as error:  # onnxruntime raises nothing narrower
             raise ModelFailed(f'model "{self.name}" failed: {error}') from error
         return hidden
 
     def close(self) -> None:
-        """Let the threads end; the session goes with the object."""
+        """Let the threads end; the sessions go with the object."""
         self._threads.shutdown(wait=False)
 
 
 def session_options(threads: int) -> Any:
-    """onnxruntime's options: `threads` inside an operator, operators one after the other.
-
-    A thread without work sleeps: one that spins takes the core from the threads that have some.
-    """
+    """onnxruntime's options: `threads` inside an operator, operators one after the other."""
     options = SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
 

@@ -96,6 +96,7 @@ class OpenAiEmbedder:
 
     digest = REMOTE_DIGEST
     context_length = 0
+    useful_calls = 1
 
     def __init__(self, name: str, client: httpx2.Client) -> None:
         self.name = name

@@ -114,12 +114,16 @@ class Reranker(Protocol):
 
 @runtime_checkable
 class Embedder(Protocol):
-    """A loaded embedding model: texts in, unit vectors out, bit-equal alone or in any batch."""
+    """A loaded embedding model: texts in, unit vectors out, bit-equal alone or in any batch.
+
+    `useful_calls` at work at once are as fast as it gets.
+    """
 
     name: str
     digest: str
     dimensions: int
     context_length: int
+    useful_calls: int
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """One unit-length float32 row a text, in input order. Raises ModelFailed."""
