@@ -16,7 +16,7 @@ from pg_steadytext.cluster.postgres import PrivateCluster
 from pg_steadytext.memory.domain.text import content_hash
 from pg_steadytext.memory.domain.tokens import token_hash
 from pg_steadytext.memory.storage.database import Database
-from pg_steadytext.memory.storage.saves import LANES, Saves, Stored
+from pg_steadytext.memory.storage.saves import LARGE, Saves, Stored
 from pg_steadytext.settings import Settings
 from tests.memory.conftest import NewPerson
 from tests.memory.server import Person
@@ -110,7 +110,7 @@ def test_what_postgresql_cannot_hold_fails_by_itself(settings: Settings, new_per
 def test_those_whose_memories_are_locked_keep_nobody_else_waiting(
     cluster: PrivateCluster, memory_database: str, new_person: NewPerson
 ) -> None:
-    importing, others = [new_person() for _ in range(LANES)], [new_person() for _ in range(8)]
+    importing, others = [new_person() for _ in range(2)], [new_person() for _ in range(8)]
     with ThreadPoolExecutor(12) as threads:
         with locked(cluster, memory_database, *importing):
             waiting = [
@@ -149,3 +149,16 @@ def test_a_lost_connection_is_the_failure_of_those_whom_it_stored(
     assert isinstance(lost, psycopg.OperationalError)
     assert isinstance(stored, Stored)
     assert stored.status == 201
+
+
+def test_a_large_one_keeps_no_group_waiting(
+    settings: Settings, new_person: NewPerson, superuser: psycopg.Connection
+) -> None:
+    people = [new_person() for _ in range(3)]
+    bodies = ("a short one", "x " * LARGE, "another")
+    stored_at_once(settings, *((person.key, body) for person, body in zip(people, bodies, strict=True)))
+    moments = [
+        superuser.execute("SELECT at FROM memory.memory_history WHERE user_id = %s", (person.id,)).fetchone()
+        for person in people
+    ]
+    assert moments[0] == moments[2] != moments[1]
