@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,10 +37,8 @@ class MiniLm:
         self.context_length = context
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            self._wide, self._narrow = (
-                InferenceSession(str(folder / "model.onnx"), session_options(count), providers=["CPUExecutionProvider"])
-                for count in (threads, 1)
-            )
+            self._wide = _open_session(folder, threads)
+            self._narrow = _open_session(folder, 1) if threads > 1 else self._wide
         except Exception as error:  # tokenizers and onnxruntime raise nothing narrower
             raise ModelFailed(f'model "{name}" could not be loaded from {folder}: {error}') from error
         self._tokenizer.no_padding()
@@ -92,13 +89,13 @@ class MiniLm:
         self._threads.shutdown(wait=False)
 
 
-def session_options(threads: int) -> Any:
-    """onnxruntime's options: `threads` inside an operator, operators one after the other."""
+def _open_session(folder: Path, threads: int) -> InferenceSession:
+    """Load the model with `threads` inside an operator, operators one after the other."""
     options = SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return options
+    return InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
 
 
 def unit_mean(hidden: Vectors) -> Vectors:
