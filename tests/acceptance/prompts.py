@@ -8,7 +8,7 @@ import random
 from tests.support.models import WORDS
 
 TEXTS = int(os.environ.get("DETERMINISM_TEXTS", "250"))
-PROMPTS = int(os.environ.get("DETERMINISM_PROMPTS", "16"))
+PROMPTS = int(os.environ.get("DETERMINISM_PROMPTS", "12"))
 
 
 def prompts(count: int = PROMPTS) -> list[str]:

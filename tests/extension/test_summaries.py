@@ -13,7 +13,7 @@ import pytest
 from tests.support.daemon import DaemonProcess, ask
 from tests.support.databases import Sessions
 
-ROWS = int(os.environ.get("SUMMARY_ROWS", "2000"))
+ROWS = int(os.environ.get("SUMMARY_ROWS", "1000"))
 TREES = ["mountain", "question", "yesterday", "children"]
 SUMMARY = "SELECT steadytext_summarize(body, '{\"max_tokens\": 8}') FROM tree"
 PARALLEL = {
