@@ -12,6 +12,7 @@ SLICE_MS = 50  # how long a wait lasts before PostgreSQL may interrupt it
 UNREACHABLE_S = 15.0  # how long a daemon that is being started may take to answer
 RESENDS = 3  # a request that ended the daemon this often is given up
 ACK_EVERY = 8
+NEVER_MS = 2**30
 DEFAULT_SUPERVISOR = "/run/pg_steadytext/supervisor.sock"
 
 
@@ -36,7 +37,8 @@ class Link:
         self.zmq = zmq
         self.socket = zmq.Context.instance().socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
-        self.socket.setsockopt(zmq.RECONNECT_IVL, -1)
+        # never again within this link's life; with -1 an answer that arrived just before the end would be lost with it
+        self.socket.setsockopt(zmq.RECONNECT_IVL, NEVER_MS)
         self.socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
         self.socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 5000)
         self.socket.setsockopt(zmq.IPV6, int(address.startswith("tcp://[")))

@@ -4,10 +4,10 @@
 CREATE FUNCTION @extschema@._steadytext_call(endpoint text, request text, timeout_ms integer, options text)
 RETURNS text
 LANGUAGE plpython3u VOLATILE SET search_path = pg_catalog, pg_temp AS $python$
-client = GD.get("pg_steadytext 1.0.0")
+client = GD.get("pg_steadytext 1.1.0")
 if client is None:
 @client@
-    client = GD["pg_steadytext 1.0.0"] = Client(plpy)
+    client = GD["pg_steadytext 1.1.0"] = Client(plpy)
 if request is None:
     return None
 return client.call(endpoint, request, timeout_ms, options)
@@ -16,9 +16,9 @@ $python$;
 CREATE FUNCTION @extschema@._steadytext_call_stream(endpoint text, request text, timeout_ms integer, options text)
 RETURNS SETOF text
 LANGUAGE plpython3u VOLATILE SET search_path = pg_catalog, pg_temp AS $python$
-if "pg_steadytext 1.0.0" not in GD:
+if "pg_steadytext 1.1.0" not in GD:
     plpy.execute("SELECT @extschema@._steadytext_call(NULL, NULL, NULL, NULL)")
-return GD["pg_steadytext 1.0.0"].stream(endpoint, request, timeout_ms, options)
+return GD["pg_steadytext 1.1.0"].stream(endpoint, request, timeout_ms, options)
 $python$;
 
 COMMENT ON FUNCTION @extschema@._steadytext_call(text, text, integer, text) IS

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from pg_steadytext.errors import DaemonLost, DaemonUnavailable, from_sqlstate
 
 CONNECT_MS = 2000
 GRACE_MS = 1000
 ACK_EVERY = 8
+CONNECTION_EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +61,28 @@ Found = TypeVar("Found", Generated, Embedded, StreamEnd)
 
 
 def dealer(context: zmq.Context[zmq.Socket[bytes]], address: str, keys: ClientKeys | None) -> zmq.Socket[bytes]:
-    """A socket for the daemon at `address`, not yet connected, that keeps no message for a daemon that is not there."""
+    """A socket for the daemon at `address`, not yet connected.
+
+    It keeps what is sent for a daemon that is not there: send once the connection is made, and close the socket when it
+    is lost. (With IMMEDIATE it would keep nothing, but lose the answers that arrived just before the end as well.)
+    """
     socket = context.socket(zmq.DEALER)
     socket.linger = 0
-    socket.setsockopt(zmq.IMMEDIATE, 1)
     socket.setsockopt(zmq.IPV6, "[" in address)
     if keys is not None:
         socket.curve_serverkey = keys.server_public
         socket.curve_publickey = keys.public
         socket.curve_secretkey = keys.secret
     return socket
+
+
+def is_made(monitor: zmq.Socket[bytes], wait_ms: int) -> bool:
+    """Whether the connection that `monitor` watches is made within so many milliseconds."""
+    until = time.monotonic() + wait_ms / 1000
+    while monitor.poll(max(0, int((until - time.monotonic()) * 1000))):
+        if recv_monitor_message(monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            return True
+    return False
 
 
 def result(reply: dict[str, Any]) -> Any:

@@ -17,18 +17,19 @@ from typing import Any
 
 import orjson
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from pg_steadytext.daemon import wire
 from pg_steadytext.daemon.calls import (
     ACK_EVERY,
     CONNECT_MS,
+    CONNECTION_EVENTS,
     GRACE_MS,
     ClientKeys,
     Embedded,
     Generated,
     dealer,
     described,
+    is_made,
     result,
     unavailable,
 )
@@ -179,16 +180,18 @@ class DaemonClient:
     ) -> str:
         request_id = request_id or str(uuid.uuid4())
         deadline = self.timeout_ms if deadline_ms is None else deadline_ms
+        self._connect()
         self._post(wire.request(request_id, method, params, deadline_ms=deadline, lane=lane))
         return request_id
 
     def _post(self, body: bytes) -> None:
-        socket = self._connected()
+        if self._socket is None:
+            raise unavailable(self.address, "is not connected")
         try:
-            socket.send_multipart([b"", body])
+            self._socket.send_multipart([b"", body], zmq.NOBLOCK)
         except zmq.Again:
             self._disconnect()
-            raise unavailable(self.address, "is not reachable") from None
+            raise unavailable(self.address, "takes no more requests") from None
 
     def _receive(self, request_id: str, until: float) -> Any:
         socket, monitor = self._socket, self._monitor
@@ -205,21 +208,23 @@ class DaemonClient:
                 if reply["id"] == request_id:
                     return result(reply)
             elif monitor in ready:
-                recv_monitor_message(monitor)
                 self._disconnect()
                 raise unavailable(self.address, "closed the connection before it answered")
             else:
                 self._disconnect()
                 raise DeadlineExceeded("the daemon did not answer within the deadline")
 
-    def _connected(self) -> zmq.Socket[bytes]:
+    def _connect(self) -> None:
+        """Have a connection: another one where the daemon has gone since the last call."""
+        if self._monitor is not None and self._monitor.poll(0):
+            self._disconnect()
         if self._socket is None:
-            socket = dealer(self._context, self.address, self._keys)
-            socket.setsockopt(zmq.SNDTIMEO, self._connect_ms)
-            self._monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-            socket.connect(self.address)
-            self._socket = socket
-        return self._socket
+            self._socket = dealer(self._context, self.address, self._keys)
+            self._monitor = self._socket.get_monitor_socket(CONNECTION_EVENTS)
+            self._socket.connect(self.address)
+            if not is_made(self._monitor, self._connect_ms):
+                self._disconnect()
+                raise unavailable(self.address, "is not reachable")
 
     def _disconnect(self) -> None:
         socket, monitor = self._socket, self._monitor

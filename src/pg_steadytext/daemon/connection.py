@@ -15,14 +15,13 @@ import orjson
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from pg_steadytext.daemon.calls import ClientKeys, dealer, lost, result, unavailable
+from pg_steadytext.daemon.calls import CONNECTION_EVENTS, ClientKeys, dealer, lost, result, unavailable
 from pg_steadytext.daemon.options import is_local
 from pg_steadytext.errors import DeadlineExceeded
 
 RECONNECT_MS = 100
 LONGEST_RECONNECT_MS = 1000
 HEARTBEAT_MS = 10_000
-EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 
 
 class Replies:
@@ -68,18 +67,20 @@ class Connection:
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
         self._connected = asyncio.Event()
+        self._again: asyncio.TimerHandle | None = None
         self._waiting: dict[str, Replies] = {}
 
     def open(self) -> None:
         """Begin to connect; returns at once, and goes on trying until close()."""
         if self._socket is None:
+            self._later(None)
             self._socket = dealer(self._context, self.address, self._keys)
             self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
             self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, LONGEST_RECONNECT_MS)
             self._socket.setsockopt(zmq.SNDHWM, 0)
             if not is_local(self.address):
                 self._socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
-            self._monitor = self._socket.get_monitor_socket(EVENTS)
+            self._monitor = self._socket.get_monitor_socket(CONNECTION_EVENTS)
             loop = asyncio.get_running_loop()
             loop.add_reader(descriptor(self._socket), self._readable)
             loop.add_reader(descriptor(self._monitor), self._changed)
@@ -90,6 +91,18 @@ class Connection:
 
     def close(self) -> None:
         """Close the connection; the daemon drops what this client still waited for."""
+        self._later(None)
+        self._close_sockets()
+        self._lose("was left by this client")
+        self._context.term()
+
+    def _later(self, seconds: float | None) -> None:
+        """Open again after so many seconds; None: no more."""
+        if self._again is not None:
+            self._again.cancel()
+        self._again = None if seconds is None else asyncio.get_running_loop().call_later(seconds, self.open)
+
+    def _close_sockets(self) -> None:
         socket, monitor = self._socket, self._monitor
         self._socket = self._monitor = None
         if socket is not None and monitor is not None:
@@ -99,8 +112,6 @@ class Connection:
             socket.disable_monitor()
             monitor.close(linger=0)
             socket.close(linger=0)
-        self._lose("was left by this client")
-        self._context.term()
 
     async def ready(self, seconds: float) -> None:
         """Wait until there is a connection, at most so long. Raises DaemonUnavailable."""
@@ -127,18 +138,9 @@ class Connection:
         """Send a message that has no reply of its own; whether it was sent."""
         if self._socket is None or not self._connected.is_set():
             return False
-        sent = self._try(self._socket, body) or self._try(self._socket, body)
+        self._socket.send_multipart([b"", body], zmq.NOBLOCK)
         # sending may take the descriptor's edge for input that arrived meanwhile
         asyncio.get_running_loop().call_soon(self._readable)
-        return sent
-
-    @staticmethod
-    def _try(socket: zmq.Socket[bytes], body: bytes) -> bool:
-        try:
-            socket.send_multipart([b"", body], zmq.NOBLOCK)
-        except zmq.Again:
-            socket.getsockopt(zmq.EVENTS)  # has the socket take notice of a connection that has just been made
-            return False
         return True
 
     def _readable(self) -> None:
@@ -160,8 +162,10 @@ class Connection:
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._connected.set()
                 self._on_change(True)
-            elif event == zmq.EVENT_DISCONNECTED:
+            elif event == zmq.EVENT_DISCONNECTED and self._connected.is_set():
                 self._readable()  # an answer and the end of the connection may arrive together: the answer counts
+                self._close_sockets()  # with what the next daemon would otherwise be sent
+                self._later(RECONNECT_MS / 1000)
                 self._lose("closed the connection before it answered")
 
     def _lose(self, why: str) -> None:
