@@ -3,8 +3,11 @@
 CREATE OR REPLACE FUNCTION memory.refresh_costs(p_older interval DEFAULT '50 seconds') RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF NOT pg_try_advisory_xact_lock(hashtextextended('memory.refresh_costs', 7))
-       OR EXISTS (SELECT FROM memory.ai_cost_refreshed r WHERE r.at > clock_timestamp() - p_older) THEN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended('memory.refresh_costs', 7)) THEN
+        RETURN false;
+    END IF;
+    -- a statement of its own: its snapshot is taken under the lock, so it shows who was here a moment ago
+    IF EXISTS (SELECT FROM memory.ai_cost_refreshed r WHERE r.at > clock_timestamp() - p_older) THEN
         RETURN false;
     END IF;
     REFRESH MATERIALIZED VIEW CONCURRENTLY memory.ai_cost_by_day;
