@@ -80,13 +80,10 @@ DECLARE
     v_owned memory.memories;
 BEGIN
     LOOP
-        UPDATE memory.usage u
-        SET memories = u.memories + 1, bytes = u.bytes + v_bytes,
-            saves = CASE WHEN now() >= u.saves_since + interval '1 day' THEN 1 ELSE u.saves + 1 END,
-            saves_since = CASE WHEN now() >= u.saves_since + interval '1 day' THEN now() ELSE u.saves_since END
+        UPDATE memory.usage u SET memories = u.memories + 1, bytes = u.bytes + v_bytes, saves = u.saves + 1
         FROM memory.tiers t
         WHERE u.user_id = v_me AND t.name = u.tier AND u.memories < t.memories AND u.bytes + v_bytes <= t.bytes
-          AND u.saves < t.saves_a_day
+          AND u.saves < t.saves_a_day AND now() < u.saves_since + interval '1 day'
         RETURNING t.saves_a_day, t.saves_a_day - u.saves, memory.seconds_left(u.saves_since)
         INTO saves_limit, saves_left, saves_reset;
         IF NOT FOUND THEN
