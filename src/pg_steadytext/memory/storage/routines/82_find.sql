@@ -45,15 +45,19 @@ BEGIN
 END
 $$;
 
--- The same for who has not been let in yet: what words find is looked for while a model reads the query. p_most is what
--- memory.find would ask for.
+-- How many each arm finds, of which the best are answered.
+CREATE OR REPLACE FUNCTION memory.arm_depth(p_limit integer) RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN greatest(4 * p_limit, 40);
+
+-- The same for who has not been let in yet: a hybrid search looks for words while a model reads the query.
 CREATE OR REPLACE FUNCTION memory.look_for_words(
     p_kind text, p_hash bytea, p_csrf bytea, p_query text, p_filter jsonb, p_limit integer,
     OUT ids uuid[], OUT shown tsquery)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM memory.enter(p_kind, p_hash, 'memories:read', p_csrf);
-    SELECT w.ids, w.shown INTO ids, shown FROM memory.find_words(p_query, p_filter, p_limit, greatest(4 * p_limit, 40)) w;
+    SELECT w.ids, w.shown INTO ids, shown FROM memory.find_words(p_query, p_filter, p_limit, memory.arm_depth(p_limit)) w;
 END
 $$;
 
@@ -66,7 +70,7 @@ CREATE OR REPLACE FUNCTION memory.find(
     p_highlight boolean, p_worded uuid[] DEFAULT NULL, p_shown tsquery DEFAULT NULL)
 RETURNS jsonb LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_deep integer := CASE p_mode WHEN 'hybrid' THEN greatest(4 * p_limit, 40) ELSE p_limit END;
+    v_deep integer := CASE p_mode WHEN 'hybrid' THEN memory.arm_depth(p_limit) ELSE p_limit END;
     v_near uuid[] := '{}';
     v_similarities double precision[] := '{}';
     v_worded uuid[] := p_worded;
@@ -171,7 +175,7 @@ END
 $$;
 
 GRANT EXECUTE ON FUNCTION
-    memory.find_words(text, jsonb, integer, integer), memory.pending_embeddings(),
+    memory.arm_depth(integer), memory.find_words(text, jsonb, integer, integer), memory.pending_embeddings(),
     memory.find(text, text, text, jsonb, integer, double precision, boolean, boolean, uuid[], tsquery)
 TO memory_app;
 GRANT EXECUTE ON FUNCTION
