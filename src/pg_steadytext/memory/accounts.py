@@ -12,8 +12,8 @@ import psycopg
 
 from pg_steadytext import statements
 from pg_steadytext.errors import InvalidArgument, NotFound
+from pg_steadytext.memory.domain import email as addresses
 from pg_steadytext.memory.domain import ids, tokens
-from pg_steadytext.memory.domain.text import EMAIL, MOST_EMAIL
 from pg_steadytext.memory.passwords import hash_password
 
 SQL = statements.load("pg_steadytext.memory.storage", "sql/commands.sql")
@@ -24,7 +24,7 @@ def add_user(
     connection: psycopg.Connection, email: str, name: str, password: str | None, *, is_admin: bool, plan: str
 ) -> UUID:
     """Make an account; without a password it is reached by keys alone. Raises ``InvalidArgument``."""
-    if not re.fullmatch(EMAIL, email) or len(email) > MOST_EMAIL:
+    if not re.fullmatch(addresses.PATTERN, email) or len(email) > addresses.MOST_LENGTH:
         raise InvalidArgument(f"{email!r} is no e-mail address", hint="One reads like ada@example.org.")
     entry = _new_id()
     with connection.transaction():

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from pg_steadytext.memory.api.values import can_be_shown, can_be_stored
-from pg_steadytext.memory.domain.text import EMAIL, MOST_EMAIL
+from pg_steadytext.memory.domain import email
 
 MAX_BODY = 200_000
 
@@ -252,7 +252,7 @@ class Keys(BaseModel):
     items: list[Key]
 
 
-Email = Annotated[str, StringConstraints(min_length=3, max_length=MOST_EMAIL, pattern=EMAIL)]
+Email = Annotated[str, StringConstraints(min_length=3, max_length=email.MOST_LENGTH, pattern=email.PATTERN)]
 Password = Annotated[str, StringConstraints(min_length=12, max_length=200, pattern=_ANY)]
 
 

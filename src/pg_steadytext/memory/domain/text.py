@@ -1,12 +1,9 @@
-"""When two texts are the same text, and what an e-mail address looks like."""
+"""When two texts are the same text."""
 
 from __future__ import annotations
 
 import hashlib
 import unicodedata
-
-EMAIL = r"^[!-?A-~]+@[!-?A-~]+$"
-MOST_EMAIL = 254
 
 
 def normalise(text: str) -> str:
