@@ -7,15 +7,13 @@ import pytest
 
 from tests.support.databases import Sessions
 
-SENTENCE = (
-    "International organizations communicate environmental responsibilities throughout administrative departments. "
-)
+SECTION = f"{'-' * 256}\nInternational organizations communicate environmental responsibilities.\n"  # a ruled line is few tokens
 ASK = "SELECT steadytext_generate(%s, max_tokens => 2)"
 
 
 def test_a_prompt_of_50000_characters_that_fits_the_window_is_cached(connect: Sessions, daemon: object) -> None:
     session = connect()
-    prompt = (SENTENCE * 500)[:50_000] + " What is this text about?"
+    prompt = (SECTION * 500)[:50_000] + "\nWhat is this text about?"
     answer = session.execute(ASK, (prompt,)).fetchone()
     assert answer != ("",)
     session.execute("SELECT steadytext_config_set('daemon_port', '1')")

@@ -16,8 +16,8 @@ MAX_TOKENS = 8
 
 @pytest.fixture(scope="module")
 def prompts() -> list[str]:
-    """24 prompts from three to 600 words, most of them short."""
-    return texts(20, (3, 8)) + texts(3, (40, 150), seed=2) + texts(1, (600,), seed=3)
+    """14 prompts from three to 400 words, most of them short."""
+    return texts(11, (3, 8)) + texts(2, (40, 150), seed=2) + texts(1, (400,), seed=3)
 
 
 def generate(daemon: RuntimeDaemon, prompt: str) -> str:

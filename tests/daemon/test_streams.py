@@ -32,9 +32,9 @@ def test_the_first_piece_comes_long_before_the_last(client: DaemonClient) -> Non
 
 
 def test_a_reader_that_does_not_acknowledge_stops_the_model(runtime: RuntimeDaemon, client: DaemonClient) -> None:
-    whole = client.generate(PROMPT, max_new_tokens=200).text
+    whole = client.generate(PROMPT, max_new_tokens=100).text
     with raw_socket(runtime.address) as socket:
-        socket.send_multipart([b"", wire.request("s", "generate_stream", {"prompt": PROMPT, "max_new_tokens": 200})])
+        socket.send_multipart([b"", wire.request("s", "generate_stream", {"prompt": PROMPT, "max_new_tokens": 100})])
         pieces = []
         while socket.poll(3000):
             pieces.append(json.loads(socket.recv_multipart()[-1])["result"]["piece"])

@@ -13,7 +13,7 @@ import pytest
 from tests.support.daemon import DaemonProcess, ask
 from tests.support.databases import Sessions
 
-ROWS = int(os.environ.get("SUMMARY_ROWS", "1000"))
+ROWS = int(os.environ.get("SUMMARY_ROWS", "600"))
 TREES = ["mountain", "question", "yesterday", "children"]
 SUMMARY = "SELECT steadytext_summarize(body, '{\"max_tokens\": 8}') FROM tree"
 PARALLEL = {
@@ -68,8 +68,8 @@ def forest(connection: psycopg.Connection, small_contexts: None) -> list[str]:
     """Rows of one word in two partitions, in the order in which they are read."""
     words = [TREES[number * 4 // ROWS] for number in range(ROWS)]
     connection.execute("CREATE TABLE tree (id integer, body text) PARTITION BY RANGE (id)")
-    connection.execute("CREATE TABLE tree_1 PARTITION OF tree FOR VALUES FROM (0) TO (1000)")
-    connection.execute("CREATE TABLE tree_2 PARTITION OF tree FOR VALUES FROM (1000) TO (MAXVALUE)")
+    connection.execute("CREATE TABLE tree_1 PARTITION OF tree FOR VALUES FROM (0) TO (300)")
+    connection.execute("CREATE TABLE tree_2 PARTITION OF tree FOR VALUES FROM (300) TO (MAXVALUE)")
     connection.execute(
         "INSERT INTO tree SELECT t.n - 1, t.w FROM unnest(%s::text[]) WITH ORDINALITY t (w, n)", (words,)
     )
@@ -80,7 +80,7 @@ def forest(connection: psycopg.Connection, small_contexts: None) -> list[str]:
 def test_few_contexts_are_one_call_each_and_one_over_them(
     connection: psycopg.Connection, small_contexts: None, daemon: DaemonProcess
 ) -> None:
-    texts = [f"tree {number}" for number in range(300)]
+    texts = [f"environmental responsibilities {number}" for number in range(70)]
     connection.execute("SELECT steadytext_config_set('cache_enabled', 'false')")
     wanted, before = leaves(texts, room(connection)), daemon_calls(daemon)
     summary = one(
@@ -91,7 +91,7 @@ def test_few_contexts_are_one_call_each_and_one_over_them(
     assert summary
 
 
-def test_thousands_of_rows_are_asked_in_a_tree_and_the_same_in_any_plan(
+def test_many_rows_are_asked_in_a_tree_and_the_same_in_any_plan(
     connection: psycopg.Connection, forest: list[str], daemon: DaemonProcess
 ) -> None:
     bottom, before = leaves(forest, room(connection)), daemon_calls(daemon)
