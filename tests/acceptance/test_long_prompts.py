@@ -7,7 +7,8 @@ import pytest
 
 from tests.support.databases import Sessions
 
-SECTION = f"{'-' * 256}\nInternational organizations communicate environmental responsibilities.\n"  # a ruled line is few tokens
+RULE = "-" * 256  # few tokens for its characters
+SECTION = f"{RULE}\nInternational organizations communicate environmental responsibilities.\n"
 ASK = "SELECT steadytext_generate(%s, max_tokens => 2)"
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.daemon import DaemonProcess, ask
 from tests.support.databases import Sessions
+from tests.support.timing import within
 
 PROMISED_S = 2.0
 LONG = "SELECT steadytext_generate('Write a very long story about the sea, number {}.', max_tokens => 2000)"
@@ -61,7 +62,7 @@ def test_a_call_that_its_client_ends_frees_the_slot(end: End, connect: Sessions,
 
     caller = threading.Thread(target=call)
     caller.start()
-    wait_for_slots(daemon, True, 5)
+    wait_for_slots(daemon, True, 30)
     end(session)
     assert wait_for_slots(daemon, False, 5) <= PROMISED_S
     caller.join()
@@ -71,11 +72,13 @@ def test_a_statement_timeout_frees_the_slot(connect: Sessions, daemon: DaemonPro
     session = connect()
     session.execute("SELECT steadytext_generate('warm', max_tokens => 1)")
     session.execute("SET statement_timeout = '300ms'")
-    started = time.monotonic()
-    with pytest.raises(psycopg.errors.QueryCanceled):
-        session.execute(LONG.format("timeout"))
-    wait_for_slots(daemon, False, 5)
-    assert time.monotonic() - started <= PROMISED_S
+
+    def ask() -> None:
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            session.execute(LONG.format("timeout"))
+        wait_for_slots(daemon, False, 5)
+
+    within(PROMISED_S, ask)
 
 
 def test_a_terminated_backend_frees_the_slot(connect: Sessions, daemon: DaemonProcess) -> None:

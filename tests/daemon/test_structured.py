@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,6 +16,7 @@ from pg_steadytext.errors import DeadlineExceeded, InvalidArgument, ModelFailed,
 from tests.support.models import GENERATION, texts
 from tests.support.runtime import RuntimeDaemon, ask_raw, busy_slots, raw_socket, wait_until
 from tests.support.structured import PATTERNS, SCHEMAS, record
+from tests.support.timing import within
 
 PERSON = record(name={"type": "string", "maxLength": 20}, age={"type": "integer", "minimum": 0, "maximum": 120})
 ENDLESS = {"type": "array", "items": {"type": "integer"}, "minItems": 900}
@@ -185,10 +185,11 @@ def test_a_structured_request_can_be_cancelled(runtime: RuntimeDaemon, client: D
 
 
 def test_a_deadline_ends_a_structured_request(client: DaemonClient) -> None:
-    began = time.monotonic()
-    with pytest.raises(DeadlineExceeded):
-        client.call("generate", {"prompt": "Count.", "max_new_tokens": 4000, "schema": ENDLESS}, deadline_ms=400)
-    assert time.monotonic() - began < 1
+    def ask() -> None:
+        with pytest.raises(DeadlineExceeded):
+            client.call("generate", {"prompt": "Count.", "max_new_tokens": 4000, "schema": ENDLESS}, deadline_ms=400)
+
+    within(1, ask)
     wait_until(lambda: busy_slots(client) == 0, 2)
 
 
