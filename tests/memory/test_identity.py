@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import psycopg
@@ -128,6 +130,31 @@ def test_signing_in_takes_the_password_and_says_no_more(server: MemoryServer, pe
         keys_only = api.post("/v1/auth/login", json={"email": person.email, "password": "wrong"})
         assert wrong.json() == nobody.json() == keys_only.json()
         assert wrong.status_code == 401
+
+
+def test_passwords_cannot_be_tried_without_end(server: MemoryServer, superuser: psycopg.Connection) -> None:
+    email, unknown = f"{uuid4().hex}@example.org", f"{uuid4().hex}@example.org"
+    right, wrong = {"email": email, "password": PASSWORD}, {"email": email, "password": "wrong"}
+    with server.client() as api, ThreadPoolExecutor(25) as threads:
+        assert api.post("/v1/auth/register", json={**right, "name": "Web"}).status_code == 201
+        api.cookies.clear()
+        for number in range(30):  # signing in takes back what was counted
+            assert api.post("/v1/auth/login", json=right if number % 6 == 5 else wrong).status_code in (200, 401)
+            api.cookies.clear()
+
+        tried = list(threads.map(lambda _: api.post("/v1/auth/login", json=wrong), range(25)))
+        assert Counter(answer.status_code for answer in tried) == {401: 20, 429: 5}
+        refused = api.post("/v1/auth/login", json={**right, "email": email.upper()})
+        assert refused.json()["type"].endswith("too-many-attempts")
+        assert 0 < int(refused.headers["Retry-After"]) <= 900
+
+        tried = [api.post("/v1/auth/login", json={"email": unknown, "password": "wrong"}) for _ in range(21)]
+        assert [answer.status_code for answer in tried] == [401] * 20 + [429]
+
+        superuser.execute("UPDATE memory.sign_in_attempts SET since = since - interval '15 minutes'")
+        assert api.post("/v1/auth/login", json=right).status_code == 200
+        superuser.execute("SELECT memory.cleanup()")
+        assert superuser.execute("SELECT count(*) FROM memory.sign_in_attempts").fetchone() == (0,)
 
 
 def test_registration_can_be_closed(cluster: PrivateCluster, memory_database: str) -> None:

@@ -51,7 +51,7 @@ _SAYS: Mapping[int, str] = {
     415: "The content type is not one that is understood here.",
     422: "A value is invalid.",
     428: "If-Match is required.",
-    429: "The day's allowance is used up.",
+    429: "The allowance is used up; Retry-After says for how long.",
     503: "The database cannot be reached.",
 }
 

@@ -53,7 +53,7 @@ async def register(here: Here, wanted: Registration) -> Response:
     return await _signed_in(here, user, 201)
 
 
-@router.post("/login", response_model=SignedIn, responses=refusals(400, 401, 413, 415, 422))
+@router.post("/login", response_model=SignedIn, responses=refusals(400, 401, 413, 415, 422, 429))
 async def login(here: Here, given: Credentials) -> Response:
     """Sign in: the answer sets the session's cookie and tells its CSRF token."""
     user, kept = await here.database.call("credentials", {"email": given.email})

@@ -71,14 +71,42 @@ BEGIN
 END
 $$;
 
+CREATE OR REPLACE FUNCTION memory.address_hash(p_email text) RETURNS bytea
+LANGUAGE sql IMMUTABLE
+RETURN sha256(convert_to(lower(p_email), 'UTF8'));
+
+CREATE OR REPLACE FUNCTION memory.sign_in_window() RETURNS interval
+LANGUAGE sql IMMUTABLE
+RETURN interval '15 minutes';
+
+-- What a password is to be checked against. It counts as an attempt before anybody knows its outcome, so that many at once
+-- are no more than many in a row; memory.open_session takes back the count.
 CREATE OR REPLACE FUNCTION memory.credentials(p_email text, OUT user_id uuid, OUT password_hash text)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT u.id, u.password_hash FROM memory.users u WHERE u.email = lower(p_email)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    c_most CONSTANT integer := 20;
+    v_began timestamptz := now() - memory.sign_in_window();
+    v_attempts integer;
+    v_left integer;
+BEGIN
+    INSERT INTO memory.sign_in_attempts AS a VALUES (memory.address_hash(p_email), 1, now())
+    ON CONFLICT (email_hash) DO UPDATE SET
+        attempts = CASE WHEN a.since <= v_began THEN 1 ELSE a.attempts + 1 END,
+        since = CASE WHEN a.since <= v_began THEN now() ELSE a.since END
+    RETURNING a.attempts, greatest(1, ceil(extract(epoch FROM a.since - v_began))) INTO v_attempts, v_left;
+    IF v_attempts > c_most THEN
+        PERFORM memory.refuse(429, 'too-many-attempts', 'too many wrong passwords for this e-mail address; keys and sessions go on',
+                              jsonb_build_object('limit', c_most, 'remaining', 0, 'reset', v_left));
+    END IF;
+    SELECT u.id, u.password_hash INTO user_id, password_hash FROM memory.users u WHERE u.email = lower(p_email);
+END
 $$;
 
 CREATE OR REPLACE FUNCTION memory.open_session(
     p_id uuid, p_user_id uuid, p_token_hash bytea, p_csrf_hash bytea, p_lasts interval)
 RETURNS timestamptz LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    DELETE FROM memory.sign_in_attempts a
+    WHERE a.email_hash = (SELECT memory.address_hash(u.email) FROM memory.users u WHERE u.id = p_user_id);
     INSERT INTO memory.web_sessions (id, user_id, token_hash, csrf_hash, expires_at)
     VALUES (p_id, p_user_id, p_token_hash, p_csrf_hash, now() + p_lasts) RETURNING expires_at
 $$;

@@ -17,6 +17,7 @@ BEGIN
     GET DIAGNOSTICS idempotency_keys = ROW_COUNT;
     DELETE FROM memory.web_sessions s WHERE s.expires_at <= now();
     GET DIAGNOSTICS web_sessions = ROW_COUNT;
+    DELETE FROM memory.sign_in_attempts a WHERE a.since <= now() - memory.sign_in_window();
     PERFORM set_config('memory.actor', '{"kind": "service", "name": "cleanup"}', true);
     -- In the order of users, as every other transaction that locks more than one would.
     FOR v_user, v_id IN
