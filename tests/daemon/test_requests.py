@@ -52,6 +52,7 @@ def test_embeddings_are_unit_vectors_in_pgvectors_text_form(client: DaemonClient
 def test_stock_embed_gives_the_same_numbers_and_averages_lists(client: DaemonClient) -> None:
     batch = [json.loads(text) for text in client.embed_batch(["a cat", "a dog"]).embeddings]
     assert client.call("embed", {"text_input": "a cat"}) == batch[0]
+    assert client.call("embed", {"text_input": "a cat", "mode": "query"}) == batch[0]
     mean = np.array(client.call("embed", {"text_input": ["a cat", "a dog"]}))
     expected = np.mean(batch, axis=0)
     assert np.allclose(mean, expected / np.linalg.norm(expected), atol=1e-6)
@@ -122,6 +123,7 @@ def test_the_catalogue_tells_what_is_installed_and_loaded(client: DaemonClient) 
         ("embed_batch", {"texts": ["x", " "]}, InvalidArgument, "cannot be empty"),
         ("embed_batch", {"texts": ["x"], "model": GENERATION}, InvalidArgument, "not for embedding"),
         ("embed", {"text_input": []}, InvalidArgument, "empty list"),
+        ("embed", {"text_input": "a", "mode": "both"}, InvalidArgument, "mode must be"),
         ("rerank", {"query": "x", "documents": 7}, InvalidArgument, "list of texts"),
         ("no_such_method", {}, InvalidArgument, "Unknown method"),
     ],

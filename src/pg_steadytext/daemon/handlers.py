@@ -165,6 +165,7 @@ async def run_stream(
 
 async def embed(runtime: Runtime, request: Request) -> object:
     """SteadyText's embed: one vector; a list of texts gives the unit mean of theirs."""
+    read.check_mode(request.params)
     given = request.params.get("text_input")
     texts = read.texts(request.params, "text_input") if isinstance(given, list) else [check_text(given, "text")]
     if not texts:

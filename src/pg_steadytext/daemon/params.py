@@ -114,6 +114,13 @@ def _at_least(value: int | None, default: int, least: int, message: str) -> int:
     return value
 
 
+def check_mode(params: Mapping[str, Any]) -> None:
+    """Take SteadyText's `mode`, which makes no difference to the models here. Raises InvalidArgument."""
+    mode = optional(params, "mode", str, "a text")
+    if mode not in (None, "query", "passage"):
+        raise InvalidArgument(f'mode must be "query" or "passage", not "{mode[:100]}"')
+
+
 def model_choice(params: Mapping[str, Any]) -> ModelChoice:
     """Which model a request asks for. Raises InvalidArgument."""
     name = optional(params, "model", str, "a text")
