@@ -66,12 +66,13 @@ class Listener:
         while True:
             try:
                 async with await self._connect() as connection:
-                    if await is_pooled(connection):
-                        break
-                    connection.add_notify_handler(lambda notify: self._calls[notify.channel]())
-                    await connection.execute(SQL["prepare"], {"local": False})
-                    await connection.execute(SQL["listen_queue"])
-                    await connection.execute(SQL["listen_cancel"])
+                    async with asyncio.timeout(HEALTH_SECONDS):
+                        if await is_pooled(connection):
+                            break
+                        connection.add_notify_handler(lambda notify: self._calls[notify.channel]())
+                        await connection.execute(SQL["prepare"], {"local": False})
+                        await connection.execute(SQL["listen_queue"])
+                        await connection.execute(SQL["listen_cancel"])
                     self._pauses.reset()
                     log.info("listening as server process %d", connection.info.backend_pid)
                     for call in self._calls.values():
@@ -79,7 +80,7 @@ class Listener:
                     await self._listen(connection)
             except (psycopg.OperationalError, TimeoutError) as error:
                 pause = self._pauses.next()
-                log.warning("nothing can be heard, connecting again in %.1f s: %s", pause, error)
+                log.warning("nothing can be heard, connecting again in %.1f s: %s", pause, str(error) or "no answer")
                 await asyncio.sleep(pause)
         log.warning(
             "PostgreSQL is reached through a pooler: nothing can be heard there, so work is looked for every %g s, "
