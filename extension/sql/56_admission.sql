@@ -195,7 +195,9 @@ BEGIN
     WHERE a.xid = NEW.xid AND a.owner = NEW.owner AND a.lane = NEW.lane;
     PERFORM @extschema@._steadytext_queue_settle(NEW.owner, settings.max_pending_per_user, NEW.first_id);
     PERFORM @extschema@._steadytext_queue_settle('', settings.max_queue_size, NEW.first_id);
-    IF EXISTS (SELECT FROM @extschema@.steadytext_workers w WHERE w.sleeping IS NULL OR NEW.lane = ANY (w.sleeping)) THEN
+    -- a snapshot that the transaction keeps may be older than the worker's sleep
+    IF current_setting('transaction_isolation') <> 'read committed'
+       OR EXISTS (SELECT FROM @extschema@.steadytext_workers w WHERE w.sleeping IS NULL OR NEW.lane = ANY (w.sleeping)) THEN
         PERFORM pg_notify('steadytext_queue', '');
     END IF;
     RETURN NULL;

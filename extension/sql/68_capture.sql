@@ -6,11 +6,13 @@
 -- the deletion: foreign keys, which take them along elsewhere, are not looked after there.
 
 -- Tell a worker that sleeps. NOTIFY makes committing transactions wait for each other; so one that is awake is not told:
--- it finds the log by itself. Nor does one go to sleep while a transaction that wrote to the log is under way.
+-- it finds the log by itself. Nor does one go to sleep while a transaction that wrote to the log is under way. A snapshot
+-- that a transaction keeps may be older than the worker's sleep.
 CREATE FUNCTION @extschema@._steadytext_autoembed_wake() RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF EXISTS (SELECT FROM @extschema@.steadytext_workers w WHERE w.sleeping IS NULL OR 'autoembed' = ANY (w.sleeping)) THEN
+    IF current_setting('transaction_isolation') <> 'read committed'
+       OR EXISTS (SELECT FROM @extschema@.steadytext_workers w WHERE w.sleeping IS NULL OR 'autoembed' = ANY (w.sleeping)) THEN
         PERFORM pg_notify('steadytext_queue', '');
     END IF;
 END
@@ -54,14 +56,22 @@ DECLARE
     fresh constant text := @extschema@._steadytext_key_list(d.relation, d.key_columns, 'n');
     body constant text := 'CREATE OR REPLACE FUNCTION @extschema@.%I() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
                           'SET search_path = pg_catalog, pg_temp AS $capture$ %s $capture$';
-    append constant text :=
-        'BEGIN IF EXISTS (SELECT FROM steadytext_new OFFSET 200000) THEN '
+    sleeps constant text := 'current_setting(''transaction_isolation'') <> ''read committed'' OR EXISTS '
+        '(SELECT FROM @extschema@.steadytext_workers w WHERE w.sleeping IS NULL OR ''autoembed'' = ANY (w.sleeping))';
+    parts constant text :=
         'INSERT INTO @extschema@._steadytext_autoembed_log (autoembed_id, keys) SELECT %1$s, array_agg(c.k) '
-        'FROM (SELECT %2$s AS k, row_number() OVER () / 200000 AS part FROM steadytext_new n %3$s) c GROUP BY c.part; '
+        'FROM (SELECT r.k, (row_number() OVER () - 1) / 200000 AS part FROM (SELECT %2$s AS k FROM steadytext_new n %3$s) r) c GROUP BY c.part; ';
+    wake constant text := 'IF sleeps THEN PERFORM pg_notify(''steadytext_queue'', ''''); END IF; RETURN NULL; END';
+    -- One statement, since each costs a single row microseconds. A transition table is read in the same order each time.
+    added constant text := 'DECLARE is_full boolean; sleeps boolean; BEGIN '
+        'INSERT INTO @extschema@._steadytext_autoembed_log (autoembed_id, keys) SELECT %1$s, array_agg(c.k) '
+        'FROM (SELECT %2$s AS k FROM steadytext_new n LIMIT 200000) c HAVING array_agg(c.k) IS NOT NULL '
+        'RETURNING cardinality(keys) = 200000, ' || sleeps || ' INTO is_full, sleeps; '
+        'IF is_full THEN ' || format(parts, '%1$s', '%2$s', 'OFFSET 200000') || 'END IF; ' || wake;
+    changed constant text := 'DECLARE sleeps boolean; BEGIN '
+        'IF EXISTS (SELECT FROM steadytext_new OFFSET 200000) THEN ' || parts || 'sleeps := FOUND AND (' || sleeps || '); '
         'ELSE INSERT INTO @extschema@._steadytext_autoembed_log (autoembed_id, keys) SELECT %1$s, array_agg(%2$s) '
-        'FROM steadytext_new n %3$s HAVING count(*) > 0; END IF; '
-        'IF FOUND AND EXISTS (SELECT FROM @extschema@.steadytext_workers w WHERE w.sleeping IS NULL OR ''autoembed'' = ANY (w.sleeping)) '
-        'THEN PERFORM pg_notify(''steadytext_queue'', ''''); END IF; RETURN NULL; END';
+        'FROM steadytext_new n %3$s HAVING count(*) > 0 RETURNING ' || sleeps || ' INTO sleeps; END IF; ' || wake;
     former constant text := @extschema@._steadytext_key_list(d.relation, d.key_columns, 'o');
     note constant text := format('INSERT INTO @extschema@._steadytext_autoembed_log (autoembed_id, keys) VALUES (%s, ARRAY[%%s]); ', d.id);
     gone constant text := format(note, @extschema@._steadytext_key_text(d.relation, d.key_columns, 'o'));
@@ -75,9 +85,9 @@ BEGIN
             (@extschema@._steadytext_column_names(d.relation, ARRAY[d.destination_column]))[1]);
     END IF;
     EXECUTE format(body, @extschema@._steadytext_capture_function(d, 'insert'),
-        format(append, d.id, @extschema@._steadytext_key_text(d.relation, d.key_columns, 'n'), ''));
+        format(added, d.id, @extschema@._steadytext_key_text(d.relation, d.key_columns, 'n')));
     EXECUTE format(body, @extschema@._steadytext_capture_function(d, 'update'),
-        format(append, d.id, @extschema@._steadytext_key_text(d.relation, d.key_columns, 'n'),
+        format(changed, d.id, @extschema@._steadytext_key_text(d.relation, d.key_columns, 'n'),
                format('WHERE NOT EXISTS (SELECT FROM steadytext_old o WHERE (%s) = (%s) AND %s)',
                       @extschema@._steadytext_key_list(d.relation, d.key_columns, 'o'), fresh, unchanged)));
     EXECUTE format(body, @extschema@._steadytext_capture_function(d, 'row'),

@@ -91,3 +91,17 @@ def test_long_prompts_are_cached_up_to_the_limit(connect: Sessions, daemon: obje
     with pytest.raises(psycopg.errors.StringDataRightTruncation):
         session.execute("SELECT steadytext_generate(%s)", (long_text,))
     assert count(session) == 1
+
+
+def test_who_keeps_a_snapshot_tells_a_worker_that_has_fallen_asleep_since(connect: Sessions) -> None:
+    listener, writer, worker = connect(), connect(), connect()
+    listener.execute("LISTEN steadytext_queue")
+    worker.execute("INSERT INTO steadytext_workers (name, lease_expires_at, sleeping) VALUES ('w', 'infinity', '{}')")
+    writer.execute("SELECT steadytext_generate_async('told to nobody, since the worker is awake')")
+    assert list(listener.notifies(timeout=0.2)) == []
+    with writer.transaction():
+        writer.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        writer.execute("SELECT count(*) FROM steadytext_workers")
+        worker.execute("UPDATE steadytext_workers SET sleeping = '{generate}'")
+        writer.execute("SELECT steadytext_generate_async('told to the worker that sleeps')")
+    assert len(list(listener.notifies(timeout=0.5))) == 1

@@ -332,3 +332,31 @@ def test_a_sleeping_worker_is_told_once_for_a_statement_and_an_awake_one_never(l
     log.run("INSERT INTO steadytext_workers (name, lease_expires_at, sleeping) VALUES ('w', 'infinity', '{autoembed}')")
     log.run("INSERT INTO t SELECT n, 'text', 0 FROM generate_series(11, 2000) n")
     assert len(list(listener.notifies(timeout=0.5))) == 1
+
+
+def test_who_keeps_a_snapshot_tells_a_worker_that_has_fallen_asleep_since(log: Log, connect: Sessions) -> None:
+    listener, writer = connect(), connect()
+    listener.execute("LISTEN steadytext_queue")
+    log.run("INSERT INTO steadytext_workers (name, lease_expires_at, sleeping) VALUES ('w', 'infinity', '{}')")
+    for write in ("INSERT INTO t VALUES (1, 'one', 0)", "UPDATE t SET body = 'two'"):
+        log.run("UPDATE steadytext_workers SET sleeping = '{}'")
+        with writer.transaction():
+            writer.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            writer.execute("SELECT count(*) FROM t")
+            log.run("UPDATE steadytext_workers SET sleeping = '{autoembed}'")
+            writer.execute(write.encode())
+        assert len(list(listener.notifies(timeout=0.5))) == 1
+
+
+def test_a_statement_of_many_rows_is_noted_in_parts_that_miss_none(log: Log) -> None:
+    noted = """
+        SELECT count(*), (SELECT count(DISTINCT k) FROM _steadytext_autoembed_log, unnest(keys) AS k)
+        FROM _steadytext_autoembed_log
+    """
+    log.run("INSERT INTO t SELECT n, 'text', 0 FROM generate_series(1, 400000) n")
+    assert log.connection.execute(noted).fetchone() == (2, 400_000)
+    log.run("TRUNCATE _steadytext_autoembed_log", "UPDATE t SET body = 'other' WHERE id < 200002")
+    assert log.connection.execute(noted).fetchone() == (2, 200_001)
+    log.run("TRUNCATE _steadytext_autoembed_log")
+    log.run("INSERT INTO t SELECT n, 'text', 0 FROM generate_series(400001, 600000) n")
+    assert log.connection.execute(noted).fetchone() == (1, 200_000)
