@@ -37,9 +37,11 @@ lint: prepare ## ruff, mypy --strict, import contracts, PostgreSQL's own checks 
 	$(BIN)/python scripts/check_sql.py
 
 test: lint ## lint, then every test, pgTAP included, in TEST_PROCESSES (2) processes, each with a cluster of its own
-	$(BIN)/pytest -n $${TEST_PROCESSES:-2} --dist loadfile --no-loadscope-reorder
+	@$(BIN)/pytest -n $${TEST_PROCESSES:-2} --dist loadfile --no-loadscope-reorder || { [ $$? -eq 1 ] && \
+	  echo "==> What failed beside other tests runs once more, alone: it may have been the machine. Twice is a failure." && \
+	  $(BIN)/pytest --last-failed --last-failed-no-failures none; }
 
-soak: prepare ## the long tests: an hour of killing under the queue's load, half of one under the store's, 10,000 random inputs, 500 structured documents, 64 prompts and 500 texts
+soak: prepare ## the long tests: an hour of killing under the queue's load, half of one under the store's, 10,000 random inputs, 500 structured documents, 64 prompts, 500 texts, a user of 50,000 memories
 	CHAOS_JOBS=$${CHAOS_JOBS:-20000} CHAOS_SECONDS=$${CHAOS_SECONDS:-3600} $(BIN)/pytest --timeout=0 tests/acceptance/test_queue_chaos.py
 	AUTOEMBED_CHAOS_SECONDS=$${AUTOEMBED_CHAOS_SECONDS:-1800} AUTOEMBED_CHAOS_ROWS=$${AUTOEMBED_CHAOS_ROWS:-2000} \
 	  $(BIN)/pytest --timeout=0 tests/acceptance/test_autoembed_chaos.py
@@ -49,6 +51,7 @@ soak: prepare ## the long tests: an hour of killing under the queue's load, half
 	  DETERMINISM_TEXTS=$${DETERMINISM_TEXTS:-500} $(BIN)/pytest --timeout=0 \
 	  tests/acceptance/test_determinism.py tests/acceptance/test_fuzz.py tests/acceptance/test_structured_soak.py tests/engines/test_schema_suite.py \
 	  tests/extension/test_summaries.py
+	NEAREST_MEMORIES=$${NEAREST_MEMORIES:-50000} $(BIN)/pytest --timeout=0 tests/memory/test_nearest.py
 
 bench: prepare ## run every benchmark and print one table
 	$(BIN)/pg-steadytext bench

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import psycopg
@@ -11,7 +12,7 @@ from tests.memory.finding import Finding, fill_randomly
 from tests.memory.server import Person
 
 QUERIES = 20
-LARGE = 10_000
+LARGE = int(os.environ.get("NEAREST_MEMORIES", "10000"))
 PARTITIONED = (
     "SELECT c.relname::text FROM memory.embeddings e JOIN pg_class c ON c.oid = e.tableoid WHERE e.user_id = %s"
 )
@@ -19,7 +20,7 @@ PARTITIONED = (
 
 @pytest.fixture(scope="module")
 def crowd(finding: Finding) -> dict[str, Person]:
-    """One user with 50 memories and one with 10,000, whose vectors are random."""
+    """One user with 50 memories and one with LARGE, whose vectors are random."""
     superuser = finding.superuser
     people = {"small": finding.person(), "large": finding.person()}
     made = superuser.execute("SELECT pg_get_indexdef('memory.embeddings_by_meaning'::regclass)").fetchone()

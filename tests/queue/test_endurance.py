@@ -15,6 +15,7 @@ from pg_steadytext.queue.sessions import Connection, Session
 from tests.queue.conftest import StartWorker
 from tests.queue.workers import Queue, WorkerProcess, until
 from tests.support.daemon import DaemonProcess
+from tests.support.databases import drop_extension
 
 LONG = '{"request": {"max_new_tokens": 1500, "eos_string": "never"}}'
 
@@ -164,24 +165,13 @@ def test_one_of_two_workers_does_the_maintenance(
     assert "this worker leads" not in second.log
 
 
-def drop_extension(queue: Queue) -> None:
-    """Drop the extension; the worker's statements may be in the way of that, and it of them."""
-    for _ in range(10):
-        try:
-            queue.connection.execute("DROP EXTENSION pg_steadytext CASCADE")
-        except psycopg.errors.DeadlockDetected:
-            continue
-        return
-    raise AssertionError("the extension could not be dropped")
-
-
 def test_a_worker_outlives_the_extension_and_serves_the_next_one(
     queue: Queue, start_worker: StartWorker, daemon: DaemonProcess
 ) -> None:
     worker = start_worker()
     queue.wait_for(queue.value("SELECT steadytext_embed_async('before')"), "completed")
     worker.wait_for_log("the daemon has started")
-    drop_extension(queue)
+    drop_extension(queue.connection)
     worker.wait_for_log("work failed")
     worker.wait_for_log("the database has no extension pg_steadytext")
     queue.connection.execute("CREATE EXTENSION pg_steadytext CASCADE")

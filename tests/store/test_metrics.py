@@ -11,6 +11,7 @@ import pytest
 from pg_steadytext.cluster import ports
 from tests.queue.workers import until
 from tests.store.conftest import Store
+from tests.support.databases import drop_extension
 
 
 def scrape(port: int) -> dict[str, float]:
@@ -71,7 +72,7 @@ def test_a_database_that_does_not_answer_is_told_as_such(
     store: Store, port: int, connection: psycopg.Connection
 ) -> None:
     store.start("--lanes", "autoembed", "--metrics-port", str(port))
-    connection.execute("DROP EXTENSION pg_steadytext CASCADE")
+    drop_extension(connection)
     assert scrape(port) == {"steadytext_store_up": 0}
 
 

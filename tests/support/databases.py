@@ -57,6 +57,17 @@ class Sessions:
             connection.close()
 
 
+def drop_extension(connection: psycopg.Connection[Any]) -> None:
+    """Drop the extension; a worker's statements may be in the way of that, and it of them."""
+    for _ in range(10):
+        try:
+            connection.execute("DROP EXTENSION pg_steadytext CASCADE")
+        except psycopg.errors.DeadlockDetected:
+            continue
+        return
+    raise AssertionError("the extension could not be dropped")
+
+
 @dataclass
 class Roles:
     """Makes login roles and drops them again, with what they own in the test's database."""
