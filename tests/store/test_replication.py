@@ -47,7 +47,7 @@ class Replicated:
         caught_up = (
             "SELECT bool_and(confirmed_flush_lsn >= %s) FROM pg_replication_slots WHERE slot_name = 'subscription'"
         )
-        until(lambda: self.publisher.execute(caught_up, row).fetchone() == (True,), 30)
+        until(lambda: self.publisher.execute(caught_up, row).fetchone() == (True,), 60)
 
     def settle(self) -> None:
         """Wait until the subscriber has embedded what was applied."""
