@@ -13,7 +13,6 @@ from pg_steadytext.daemon.aio import AsyncDaemonClient
 from pg_steadytext.daemon.client import DaemonClient
 from pg_steadytext.errors import DaemonUnavailable
 from tests.support.peer import peer, pieces
-from tests.support.runtime import wait_until
 
 LATE = 0.3
 
@@ -83,4 +82,4 @@ def test_what_was_asked_of_a_lost_daemon_is_not_asked_of_the_next(port: int) -> 
             assert len(asked) == 1
 
     asyncio.run(ask())
-    wait_until(lambda: changes[:3] == [True, False, True])
+    assert changes[:3] == [True, False, True]
