@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(26);
+SELECT plan(28);
 
 SELECT throws_ok($$SELECT steadytext_generate_json('x', NULL)$$, '22004', 'Schema cannot be null');
 SELECT throws_ok($$SELECT steadytext_generate_json('x', '{}')$$, '22023', 'Schema cannot be empty');
@@ -17,6 +17,8 @@ SELECT throws_ok($$SELECT steadytext_generate_choice('x', '{a,b,a}')$$, '22023',
 SELECT throws_ok($$SELECT steadytext_generate_choice('x', ARRAY['a', NULL])$$, '22004', 'Choices array cannot contain null');
 SELECT throws_ok($$SELECT steadytext_generate_json_async('x', '{}')$$, '22023', 'Schema cannot be empty');
 SELECT throws_ok($$SELECT steadytext_generate_regex_async('x', NULL)$$, '22004', 'Pattern cannot be null');
+SELECT throws_ok($$SELECT steadytext_generate_json_async('x', '{"type": "object", "madeUp": 1}')$$, '22023', NULL, 'an unknown keyword is refused when it is queued');
+SELECT throws_ok($$SELECT steadytext_generate_regex_async('x', '(?=a)b')$$, '22023', NULL, 'and so is lookaround');
 SELECT throws_ok($$SELECT steadytext_generate_choice_async('x', '{a}')$$, '22023', 'Choices array must contain at least 2 options');
 
 \set schema '{"type": "object", "properties": {"name": {"type": "string", "maxLength": 20}, "age": {"type": "integer", "minimum": 0, "maximum": 120}}, "required": ["name", "age"], "additionalProperties": false}'

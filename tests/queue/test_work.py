@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+
+import psycopg
+import pytest
 
 from tests.queue.conftest import StartWorker
 from tests.queue.workers import Queue, until
+from tests.support.daemon import DaemonProcess
 
 SHORT = "max_tokens => 8"
 
@@ -38,13 +44,58 @@ def test_results_are_those_of_the_synchronous_calls(queue: Queue, start_worker: 
 def test_a_queued_answer_satisfies_its_constraint(queue: Queue, start_worker: StartWorker, daemon: object) -> None:
     start_worker()
     choice = queue.value("SELECT steadytext_generate_choice_async('Is the sky blue?', ARRAY['yes', 'no'])")
-    refused = queue.value("SELECT steadytext_generate_regex_async('x', '(?=a)b')")
     queue.wait_for(choice, "completed")
-    queue.wait_for(refused, "failed")
     assert queue.value("SELECT result FROM steadytext_queue WHERE request_id = %s", choice) == queue.value(
         "SELECT steadytext_generate_choice('Is the sky blue?', ARRAY['yes', 'no'])"
     )
+
+
+@pytest.mark.parametrize(
+    ("function", "constraint"),
+    [
+        ("json", '{"type": "object", "madeUp": 1}'),
+        ("json", '{"type": "nonsense"}'),
+        ("regex", "(?=a)b"),
+        ("regex", "["),
+    ],
+)
+def test_a_constraint_is_refused_when_it_is_queued_as_when_it_is_asked_for(
+    queue: Queue, daemon: object, function: str, constraint: str
+) -> None:
+    refusals = []
+    for name in (f"generate_{function}", f"generate_{function}_async"):
+        with pytest.raises(psycopg.errors.InvalidParameterValue) as refusal:
+            queue.value(f"SELECT steadytext_{name}('x', %s)", constraint)
+        refusals.append((refusal.value.diag.message_primary, refusal.value.diag.message_hint))
+    assert refusals[0] == refusals[1]
+    assert queue.value("SELECT count(*) FROM steadytext_queue") == 0
+
+
+def test_while_the_daemon_is_away_a_constraint_is_queued_and_refused_in_its_turn(
+    queue: Queue, start_worker: StartWorker, daemon: DaemonProcess
+) -> None:
+    queue.value("SELECT steadytext_config_set('daemon_auto_start', 'false')")
+    daemon.stop()
+    refused = queue.value("SELECT steadytext_generate_regex_async('x', '(?=a)b')")
+    daemon.start()
+    start_worker()
+    queue.wait_for(refused, "failed")
     assert queue.value("SELECT retry_count FROM steadytext_queue WHERE request_id = %s", refused) == 0
+    assert "lookaround" in queue.value("SELECT error FROM steadytext_queue WHERE request_id = %s", refused)
+
+
+def test_a_daemon_that_hangs_holds_up_one_constraint_of_many(queue: Queue, daemon: DaemonProcess) -> None:
+    os.kill(daemon.pid, signal.SIGSTOP)
+    try:
+        queue.connection.execute("SET statement_timeout = '5s'")
+        assert (
+            queue.value(
+                "SELECT count(steadytext_generate_regex_async('x', '[a-z]{' || n || '}')) FROM generate_series(1, 30) n"
+            )
+            == 30
+        )
+    finally:
+        os.kill(daemon.pid, signal.SIGCONT)
 
 
 def test_what_is_blank_is_told_when_it_is_queued(queue: Queue, start_worker: StartWorker, daemon: object) -> None:

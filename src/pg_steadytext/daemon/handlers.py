@@ -197,6 +197,14 @@ async def embed_batch(runtime: Runtime, request: Request) -> object:
     }
 
 
+async def check(runtime: Runtime, request: Request) -> object:
+    """Refuse a constraint that `generate` would refuse, without a model or a text."""
+    constraint = read.constraint(request.params)
+    if constraint is not None:
+        await runtime.in_thread(compiled, constraint)
+    return "ok"
+
+
 async def ping(_runtime: Runtime, _request: Request) -> object:
     """Answer at once."""
     return "pong"
@@ -236,6 +244,7 @@ HANDLERS: dict[str, Handler] = {
     "embed_batch": embed_batch,
     "rerank": rerank,
     "rerank_batch": rerank_batch,
+    "check": check,
     "ping": ping,
     "models": models,
     "stats": stats,
