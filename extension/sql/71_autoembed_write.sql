@@ -70,6 +70,27 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 
+-- Of keys that were written just now, those that the write itself has put into the log, since a trigger of the table changes
+-- more than the vector: `is_other` where the text is another than the one that was embedded. What is in the log since then was
+-- noted by this transaction, or by one that was committed before this one locked its rows, and so by digest.
+CREATE FUNCTION @extschema@._steadytext_autoembed_echo(
+    d @extschema@.steadytext_autoembeddings, since bigint, keys text[], digests text[]
+) RETURNS TABLE (key text, is_other boolean)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    noted constant text[] := ARRAY(
+        SELECT DISTINCT k FROM @extschema@._steadytext_autoembed_log l, unnest(l.keys) k
+        WHERE l.id > since AND l.autoembed_id = d.id AND k = ANY (keys));
+BEGIN
+    IF cardinality(noted) > 0 THEN
+        RETURN QUERY SELECT r.key, encode(sha256(convert_to(r.words, 'UTF8')), 'hex') IS DISTINCT FROM g.digest
+        FROM @extschema@._steadytext_autoembed_read(d, noted) r
+        JOIN ROWS FROM (unnest(keys), unnest(digests)) AS g (k, digest) ON g.k = r.key;
+    END IF;
+END
+$$;
+
 -- End claimed work of one declaration. Arrays `works` and `attempts` name it; the others run in parallel, an element for
 -- each key: its work, the digest of the text that was embedded, the vector, or what failed. Returns how many were written.
 -- Of several keys, those that fail or are locked go on as work of their own, so that no row holds up another.
@@ -86,8 +107,12 @@ DECLARE
     gone text[];
     written bigint := 0;
     notes jsonb := '{}'::jsonb;
+    since bigint;
+    echoes text[] := '{}'::text[];
+    heard text[] := '{}'::text[];
 BEGIN
     PERFORM @extschema@._steadytext_autoembed_hold(autoembed);
+    since := nextval('@extschema@._steadytext_autoembed_log_id_seq');
     SELECT e.* INTO d FROM @extschema@.steadytext_autoembeddings e WHERE e.id = autoembed;
     good := ARRAY(SELECT p FROM generate_subscripts(keys, 1) p WHERE codes[p] IS NULL);
     IF d.version = expected_version AND cardinality(good) > 0 THEN
@@ -95,6 +120,11 @@ BEGIN
                count(*) FILTER (WHERE r.note = 'written') INTO notes, written
         FROM @extschema@._steadytext_autoembed_put(d, ARRAY(SELECT keys[p] FROM unnest(good) p),
             ARRAY(SELECT digests[p] FROM unnest(good) p), ARRAY(SELECT vectors[p] FROM unnest(good) p)) r;
+        SELECT coalesce(array_agg(e.key), '{}'), notes || coalesce(jsonb_object_agg(e.key, jsonb_build_array(
+                   'failed', '09000', 'a trigger of the table changes the text whenever the vector is written')) FILTER (WHERE e.is_other), '{}')
+        INTO echoes, notes
+        FROM @extschema@._steadytext_autoembed_echo(d, since, ARRAY(SELECT keys[p] FROM unnest(good) p WHERE NOT notes ? keys[p]),
+            ARRAY(SELECT digests[p] FROM unnest(good) p WHERE NOT notes ? keys[p])) e;
     ELSIF d.version <> expected_version THEN
         notes := (SELECT coalesce(jsonb_object_agg(keys[p], '["locked", null, null]'::jsonb), '{}') FROM unnest(good) p);
     END IF;
@@ -104,6 +134,7 @@ BEGIN
         WHERE w.id = g.id AND w.worker_id IS NOT DISTINCT FROM worker AND w.attempt = g.attempt RETURNING w.*
     LOOP
         CONTINUE WHEN d.id IS NULL;
+        heard := heard || ARRAY(SELECT k FROM unnest(held.keys) k WHERE k = ANY (echoes));
         gone := ARRAY(SELECT k FROM unnest(held.keys) k WHERE k <> ALL (keys));
         PERFORM @extschema@._steadytext_autoembed_give_up(held, k, s.code, s.error)
         FROM @extschema@._steadytext_autoembed_sweep(d, gone) s, unnest(gone) k WHERE s.code IS NOT NULL;
@@ -115,6 +146,8 @@ BEGIN
         FROM ROWS FROM (unnest(keys), unnest(key_works), unnest(codes), unnest(errors)) AS g (k, work, code, error)
         WHERE g.work = held.id AND (g.code IS NOT NULL OR notes -> g.k ->> 0 = 'failed');
     END LOOP;
+    DELETE FROM @extschema@._steadytext_autoembed_log l  -- else such a trigger would have its rows embedded for ever
+    WHERE l.id > since AND l.autoembed_id = d.id AND l.keys <@ heard AND cardinality(heard) > 0;
     DELETE FROM @extschema@._steadytext_autoembed_work w  -- what failed before, and has succeeded now
     WHERE w.autoembed_id = d.id AND w.failed
       AND w.keys <@ ARRAY(SELECT keys[p] FROM unnest(good) p WHERE NOT notes ? keys[p]);

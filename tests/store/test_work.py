@@ -229,3 +229,39 @@ def test_a_second_declaration_waits_for_the_worker_that_reads_the_first(store: S
     done.start()
     store.run("SELECT steadytext_autoembed('t', 'body', destination => 'second')")
     done.join()
+
+
+def restless(articles: Store, change: str) -> None:
+    articles.run(
+        f"CREATE FUNCTION stir() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {change}; RETURN NEW; END $$",
+        "CREATE TRIGGER stir BEFORE UPDATE ON articles FOR EACH ROW EXECUTE FUNCTION stir()",
+    )
+
+
+def test_a_trigger_that_changes_the_text_at_every_update_is_named_and_not_followed_for_ever(articles: Store) -> None:
+    articles.run(
+        "SELECT steadytext_config_set(key, '1') FROM unnest('{queue_retry_seconds,queue_max_retries}'::text[]) key"
+    )
+    restless(articles, "NEW.body := NEW.body || '.'")
+    articles.run("INSERT INTO articles SELECT n, 't', 'text ' || n FROM generate_series(1, 70) n")
+    articles.settle()
+    failed = articles.rows("SELECT DISTINCT code, error FROM _steadytext_autoembed_work WHERE failed")
+    assert failed == [("09000", "a trigger of the table changes the text whenever the vector is written")]
+    assert articles.value("SELECT count(*) FROM _steadytext_autoembed_work WHERE failed") == 70
+    articles.run("DROP TRIGGER stir ON articles", "SELECT steadytext_autoembed_retry('articles')")
+    articles.settle()
+    assert articles.stale("articles") == []
+    assert articles.value("SELECT count(*) FROM _steadytext_autoembed_work") == 0
+
+
+def test_a_trigger_that_changes_what_a_filter_names_costs_no_second_embedding(working: Store) -> None:
+    working.run(
+        "CREATE TABLE articles (id int PRIMARY KEY, body text, changed_at timestamptz DEFAULT clock_timestamp())",
+        "SELECT steadytext_autoembed('articles', 'body', filter => 'changed_at > ''2020-01-01''')",
+    )
+    working.settle()
+    restless(working, "NEW.changed_at := clock_timestamp()")
+    working.run("INSERT INTO articles SELECT n, 'text ' || n FROM generate_series(1, 100) n")
+    working.settle()
+    assert working.value("SELECT embedded FROM steadytext_autoembeddings") == 100
+    assert working.stale("articles") == []
