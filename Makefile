@@ -48,7 +48,7 @@ soak: prepare ## the long tests: an hour of killing under the queue's load, half
 	MEMORY_CHAOS_SECONDS=$${MEMORY_CHAOS_SECONDS:-1800} $(BIN)/pytest --timeout=0 tests/acceptance/test_memory_chaos.py
 	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-10000} STRUCTURED_DOCUMENTS=$${STRUCTURED_DOCUMENTS:-500} SUMMARY_ROWS=$${SUMMARY_ROWS:-10000} \
 	  SUITE_DOCUMENTS=$${SUITE_DOCUMENTS:-1000} DETERMINISM_PROMPTS=$${DETERMINISM_PROMPTS:-64} \
-	  DETERMINISM_TEXTS=$${DETERMINISM_TEXTS:-500} $(BIN)/pytest --timeout=0 \
+	  DETERMINISM_TEXTS=$${DETERMINISM_TEXTS:-500} DETERMINISM_TOKENS=$${DETERMINISM_TOKENS:-12} $(BIN)/pytest --timeout=0 \
 	  tests/acceptance/test_determinism.py tests/acceptance/test_fuzz.py tests/acceptance/test_structured_soak.py tests/engines/test_schema_suite.py \
 	  tests/extension/test_summaries.py
 	NEAREST_MEMORIES=$${NEAREST_MEMORIES:-50000} $(BIN)/pytest --timeout=0 tests/memory/test_nearest.py

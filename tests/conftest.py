@@ -22,6 +22,7 @@ from pg_steadytext.cluster.account import Account
 from pg_steadytext.cluster.home import Home
 from pg_steadytext.cluster.postgres import PrivateCluster
 from pg_steadytext.settings import DEFAULT_DATABASE, Settings, own_environment
+from tests.support.cores import fair_threads
 from tests.support.daemon import DaemonProcess
 from tests.support.databases import Roles, Sessions, create_database, drop_database
 from tests.support.stock import provide_stock_python
@@ -170,6 +171,8 @@ def supervised(
         connection.execute("SELECT steadytext_config_set('daemon_port', %s)", (str(port),))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STEADYTEXT_MODEL_DIR", str(model_dir))
+        patch.setenv("STEADYTEXT_THREADS", str(fair_threads()))
+        patch.setenv("STEADYTEXT_SLOTS", "4")
         running = SupervisedDaemon(home, account, port, DEFAULT_DATABASE)
         try:
             running.start()

@@ -7,8 +7,9 @@ import random
 
 from tests.support.models import WORDS
 
-TEXTS = int(os.environ.get("DETERMINISM_TEXTS", "250"))
+TEXTS = int(os.environ.get("DETERMINISM_TEXTS", "100"))
 PROMPTS = int(os.environ.get("DETERMINISM_PROMPTS", "12"))
+MAX_TOKENS = int(os.environ.get("DETERMINISM_TOKENS", "8"))
 
 
 def prompts(count: int = PROMPTS) -> list[str]:

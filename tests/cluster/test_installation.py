@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -239,49 +240,65 @@ def test_doctor_names_a_dead_supervisor_and_up_brings_it_back(person: Person) ->
     assert all(part["state"] == "running" for part in person.sees().values())
 
 
-def test_down_stops_everything_and_up_finds_the_data_again(person: Person) -> None:
+def test_down_stops_everything(person: Person) -> None:
     pids = [int(str(part["pid"])) for part in person.sees().values()]
     person.succeeds("down")
     assert not any(Path("/proc", str(pid), "exe").exists() for pid in pids)
     assert {part["state"] for part in person.sees().values()} == {"stopped"}
     assert "nothing was running" in person.succeeds("down")
-    person.succeeds("up", "--no-demo")
-    script = f"{person.succeeds('env')}\npsql -qAtc 'SELECT count(*) FROM steadytext_demo.notes'"
-    done = subprocess.run(["sh", "-c", script], check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == "12"
 
 
-def test_up_and_doctor_name_a_taken_port(person: Person) -> None:
+@pytest.fixture
+def stopped(person: Person) -> Person:
+    """The person, whose installation is down."""
     person.succeeds("down")
-    where = next(line for line in (person.home / "settings.toml").read_text().splitlines() if line.startswith("port"))
+    return person
+
+
+def test_up_and_doctor_name_a_taken_port(stopped: Person) -> None:
+    where = next(line for line in (stopped.home / "settings.toml").read_text().splitlines() if line.startswith("port"))
     port = int(where.split("=")[1])
     with socket.socket() as squatter:
         squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         squatter.bind(("127.0.0.1", port))
         squatter.listen()
-        up, doctor = person.types("up"), person.types("doctor")
+        up, doctor = stopped.types("up"), stopped.types("doctor")
     assert up.returncode == 1
     assert f"port {port} is taken by another process" in up.stderr
     assert "pg-steadytext up --port" in up.stderr
     assert doctor.returncode == 1
     assert f"its port {port} is taken by another process" in doctor.stdout
-    assert person.types("status").returncode == 1
-    person.succeeds("up", "--no-demo")
+    assert stopped.types("status").returncode == 1
 
 
-def test_up_and_doctor_are_not_fooled_by_another_daemon_on_the_port(person: Person, daemon: DaemonProcess) -> None:
-    person.succeeds("down")
+@contextmanager
+def led_to(person: Person, daemon: DaemonProcess) -> Iterator[None]:
+    """Have the person's settings name another daemon's port for a while."""
     settings = person.home / "settings.toml"
     own = settings.read_text()
-    stolen = re.sub(r"(\[daemon\]\nport = )\d+", rf"\g<1>{daemon.port}", own)
-    settings.write_text(stolen)
-    refused = person.types("up", "--no-demo")
-    settings.write_text(own)
+    settings.write_text(re.sub(r"(\[daemon\]\nport = )\d+", rf"\g<1>{daemon.port}", own))
+    try:
+        yield
+    finally:
+        settings.write_text(own)
+
+
+def test_up_is_not_fooled_by_another_daemon_on_the_port(stopped: Person, daemon: DaemonProcess) -> None:
+    with led_to(stopped, daemon):
+        refused = stopped.types("up", "--no-demo")
     assert refused.returncode == 1
     assert f"port {daemon.port} is taken by another process" in refused.stderr
-    person.succeeds("up", "--no-demo")
-    settings.write_text(stolen)
-    done = person.types("doctor")
-    settings.write_text(own)
+
+
+def test_up_after_down_finds_the_data_again(stopped: Person) -> None:
+    stopped.succeeds("up", "--no-demo")
+    script = f"{stopped.succeeds('env')}\npsql -qAtc 'SELECT count(*) FROM steadytext_demo.notes'"
+    done = subprocess.run(["sh", "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "12"
+
+
+def test_doctor_is_not_fooled_by_another_daemon_on_the_port(person: Person, daemon: DaemonProcess) -> None:
+    with led_to(person, daemon):
+        done = person.types("doctor")
     assert done.returncode == 1
     assert f"pid {daemon.pid}, is not this installation's" in done.stdout

@@ -21,7 +21,7 @@ def models(model_dir: Path) -> Path:
 @pytest.fixture(scope="session")
 def runtime(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RuntimeDaemon]:
     """A daemon that the tests of this folder share; they leave it as they found it."""
-    daemon = RuntimeDaemon(tmp_path_factory.mktemp("home"), models, "--slots", "4", "--threads", "2")
+    daemon = RuntimeDaemon(tmp_path_factory.mktemp("home"), models)
     with daemon.client() as client:
         client.generate("warm up", max_new_tokens=1)
         client.embed_batch(["warm up"])

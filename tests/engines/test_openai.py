@@ -17,13 +17,14 @@ from pg_steadytext.engines.openai import OpenAiEmbedder, OpenAiGenerator, make_c
 from pg_steadytext.engines.protocol import Prompt
 from pg_steadytext.engines.remote import Provider, RemoteModels
 from pg_steadytext.errors import Cancelled, InvalidArgument, ModelFailed, NotAllowed, TextTooLong, UnknownModel
+from tests.support.cores import fair_threads
 from tests.support.models import Engines, collect, weights
 
 KEY = "a key for tests"
 
 
 def start_server(models: Path, *, embedding: bool, structured: bool = False) -> xllamacpp.Server:
-    params = server_params(weights(models), context=1024, threads=2)
+    params = server_params(weights(models), context=1024, threads=fair_threads())
     params.force_pure_content_parser = not structured
     params.hostnames = ["127.0.0.1"]
     params.port = 0

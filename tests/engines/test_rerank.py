@@ -95,7 +95,7 @@ def test_a_document_asked_for_again_at_once_scores_the_same_bits(engines: Engine
         assert [scores(judge, document) for _ in range(3)] == [[together[place]]] * 3
 
 
-def test_scores_are_bit_equal_under_load_and_on_one_thread(engines: Engines, together: list[float]) -> None:
+def test_scores_are_bit_equal_under_load_and_on_one_thread_or_two(engines: Engines, together: list[float]) -> None:
     judge = LogitsReranker(engines.generator())
     generator = engines.generator()
     prompts = [Prompt(text, max_tokens=6) for text in texts(6, (5, 30))]
@@ -108,6 +108,7 @@ def test_scores_are_bit_equal_under_load_and_on_one_thread(engines: Engines, tog
         assert others.result() != together
     assert written == before, "a text does not depend on rankings in the same contexts"
     assert scores(LogitsReranker(engines.generator(slots=2, threads=1)), *DOCUMENTS) == together
+    assert scores(LogitsReranker(engines.generator(slots=1, threads=2)), *DOCUMENTS[:3]) == together[:3]
 
 
 def test_models_made_for_it_are_asked_in_their_own_template(engines: Engines) -> None:

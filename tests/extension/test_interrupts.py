@@ -56,8 +56,8 @@ def test_the_deadline_of_the_configuration_holds(connect: Sessions, daemon: obje
     within(1.5, ask)
 
 
-@pytest.mark.parametrize("source", ["SELECT steadytext_generate_stream(%s, 300)",
-                                    "SELECT * FROM steadytext_generate_stream(%s, 300)"])  # fmt: skip
+@pytest.mark.parametrize("source", ["SELECT steadytext_generate_stream(%s, 150)",
+                                    "SELECT * FROM steadytext_generate_stream(%s, 150)"])  # fmt: skip
 def test_the_first_fetch_comes_before_the_text_is_finished(source: str, connect: Sessions, daemon: object) -> None:
     session = connect()
     session.execute("SELECT steadytext_generate('warm', 2)")

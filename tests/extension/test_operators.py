@@ -23,7 +23,7 @@ TEXTS = [
     ". begins with the probe",
     "a",
     "Zürich, 東京 🙂",
-    *make_texts(2, (60,)),
+    *make_texts(1, (30,)),
 ]
 PERSON = {
     "type": "object",

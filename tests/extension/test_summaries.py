@@ -14,7 +14,13 @@ from tests.support.daemon import DaemonProcess, ask
 from tests.support.databases import Sessions
 
 ROWS = int(os.environ.get("SUMMARY_ROWS", "600"))
-TREES = ["mountain", "question", "yesterday", "children"]
+LONG_WORDS = [
+    "environmental responsibilities",
+    "international organizations",
+    "characteristic communication",
+    "professional recommendations",
+]
+"""A context is full by its characters and read by its tokens: of these, few tokens fill one."""
 SUMMARY = "SELECT steadytext_summarize(body, '{\"max_tokens\": 8}') FROM tree"
 PARALLEL = {
     "max_parallel_workers_per_gather": "4",
@@ -65,8 +71,8 @@ def small_contexts(connection: psycopg.Connection) -> None:
 
 @pytest.fixture
 def forest(connection: psycopg.Connection, small_contexts: None) -> list[str]:
-    """Rows of one word in two partitions, in the order in which they are read."""
-    words = [TREES[number * 4 // ROWS] for number in range(ROWS)]
+    """Rows of two words in two partitions, in the order in which they are read."""
+    words = [LONG_WORDS[number * 4 // ROWS] for number in range(ROWS)]
     connection.execute("CREATE TABLE tree (id integer, body text) PARTITION BY RANGE (id)")
     connection.execute("CREATE TABLE tree_1 PARTITION OF tree FOR VALUES FROM (0) TO (300)")
     connection.execute("CREATE TABLE tree_2 PARTITION OF tree FOR VALUES FROM (300) TO (MAXVALUE)")
@@ -114,10 +120,10 @@ def test_many_rows_are_asked_in_a_tree_and_the_same_in_any_plan(
 def test_memory_does_not_grow_with_the_rows(
     connection: psycopg.Connection, small_contexts: None, daemon: DaemonProcess
 ) -> None:
-    statement = "SELECT steadytext_summarize('mountain', '{\"max_tokens\": 8}') FROM generate_series(1, %s)"
-    one(connection, statement, ROWS)
+    statement = "SELECT steadytext_summarize(%s, '{\"max_tokens\": 8}') FROM generate_series(1, %s)"
+    one(connection, statement, LONG_WORDS[0], ROWS)
     before = resident(connection.info.backend_pid)
-    one(connection, statement, 5 * ROWS)
+    one(connection, statement, LONG_WORDS[0], 5 * ROWS)
     assert resident(connection.info.backend_pid) - before < 4096
 
 
@@ -131,7 +137,9 @@ def resident(pid: int) -> int:
 def test_rows_in_any_order_are_the_same_under_an_order_of_their_own(
     connection: psycopg.Connection, small_contexts: None, daemon: DaemonProcess
 ) -> None:
-    connection.execute("CREATE TABLE tree AS SELECT g AS id, 'tree ' || g AS body FROM generate_series(1, 150) g")
+    connection.execute(
+        f"CREATE TABLE tree AS SELECT g AS id, '{LONG_WORDS[0]} ' || g AS body FROM generate_series(1, 60) g"
+    )
     ordered = "SELECT steadytext_summarize(body, '{\"max_tokens\": 8}' ORDER BY id) FROM tree"
     summary = one(connection, ordered)
     connection.execute("CREATE TABLE shuffled AS SELECT * FROM tree ORDER BY md5(body)")
@@ -144,7 +152,7 @@ def test_partial_summaries_merge_to_the_same_however_they_are_delivered(
     connection.execute(
         "CREATE TABLE kept AS SELECT g % 7 AS part, steadytext_summarize_partial("
         "'Tree ' || g || ' is an oak.', jsonb_build_object('part', g % 7, 'max_tokens', 8) ORDER BY g) AS state "
-        "FROM generate_series(1, 140) g GROUP BY 1"
+        "FROM generate_series(1, 70) g GROUP BY 1"
     )
     final = "SELECT steadytext_summarize_final(state ORDER BY {}) FROM kept"
     answers = {one(connection, final.format(order)) for order in ("part", "part DESC", "md5(state::text)")}

@@ -41,12 +41,12 @@ def states(store: Store) -> str:
 
 
 def test_more_rows_than_the_queue_takes_of_a_layer_are_queued_as_it_empties(notes: Store) -> None:
-    notes.run("INSERT INTO notes SELECT n, 'note ' || n FROM generate_series(1, 2500) n")
+    notes.run("INSERT INTO notes SELECT n, 'note ' || n FROM generate_series(1, 1300) n")
     assert notes.value("SELECT count(*) FROM steadytext_queue WHERE lane = 'layer'") == 1000
     notes.start("--lanes", "layer")
     until(lambda: is_done(notes), 120, lambda: states(notes))
     assert notes.value(SAME) == 0
-    assert notes.value("SELECT count(*) FROM echoes") == 2500
+    assert notes.value("SELECT count(*) FROM echoes") == 1300
 
 
 def test_a_truncated_source_empties_its_layer(notes: Store) -> None:

@@ -131,13 +131,13 @@ def test_a_killed_worker_loses_nothing(store: Store) -> None:
     store.run(
         "CREATE TABLE t (id int PRIMARY KEY, body text)",
         "SELECT steadytext_autoembed('t', 'body')",
-        "INSERT INTO t SELECT n, repeat('words ' || n || ' ', 20) FROM generate_series(1, 600) n",
+        "INSERT INTO t SELECT n, repeat('words ' || n || ' ', 20) FROM generate_series(1, 250) n",
     )
     until(lambda: store.value("SELECT count(worker_id) FROM _steadytext_autoembed_work") != 0, 30, store.work)
     first.kill()
     store.start("--lanes", "autoembed", "--lease", "1")
     store.settle(120)
-    assert store.value("SELECT count(embedding) FROM t") == 600
+    assert store.value("SELECT count(embedding) FROM t") == 250
     assert store.stale("t WHERE id % 50 = 0") == []
 
 

@@ -18,6 +18,7 @@ import zmq
 from pg_steadytext.cluster.account import Account
 from pg_steadytext.cluster.children import dies_with_parent
 from pg_steadytext.cluster.home import Home
+from tests.support.cores import fair_threads
 
 START_SECONDS = 60
 SOURCES = Path(__file__).resolve().parents[2] / "src"
@@ -45,11 +46,6 @@ def process_account(account: Account) -> Account | None:
     except PermissionError:
         return None
     return account if runs else None
-
-
-def _fair_threads() -> int:
-    """Return this test process's share of the cores: threads that compute together wait for each other, spinning."""
-    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 
 
 @dataclass
@@ -85,7 +81,7 @@ class DaemonProcess:
             "STEADYTEXT_DAEMON_HOST": "127.0.0.1",
             "STEADYTEXT_DAEMON_PORT": str(self.port),
             "STEADYTEXT_METRICS_PORT": str(self.metrics_port),
-            "STEADYTEXT_THREADS": str(_fair_threads()),
+            "STEADYTEXT_THREADS": str(fair_threads()),
             "STEADYTEXT_SLOTS": "4",
             "PYTHONPATH": str(SOURCES),
             **self.environment,

@@ -12,6 +12,7 @@ from pg_steadytext.engines.minilm import MiniLm
 from pg_steadytext.engines.protocol import OnPiece
 from pg_steadytext.engines.sources import pull
 from pg_steadytext.errors import ModelFailed
+from tests.support.cores import fair_threads
 
 GENERATION = "smollm2-135m-instruct"
 EMBEDDING = "all-minilm-l6-v2"
@@ -89,8 +90,9 @@ class Engines:
         self._sockets = sockets
         self._generators: dict[tuple[int, int, int], LlamaGenerator] = {}
 
-    def generator(self, *, slots: int = 4, threads: int = 2, context: int = 2048) -> LlamaGenerator:
-        """The default generation model with these settings; built once."""
+    def generator(self, *, slots: int = 4, threads: int | None = None, context: int = 2048) -> LlamaGenerator:
+        """The default generation model with these settings, on the test process's share of the cores; built once."""
+        threads = threads or fair_threads()
         key = (slots, threads, context)
         if key not in self._generators:
             self._generators[key] = LlamaGenerator(

@@ -17,12 +17,13 @@ from typing import Any
 import zmq
 
 from pg_steadytext.daemon.client import DaemonClient
+from tests.support.cores import fair_threads
 
 SOURCES = Path(__file__).resolve().parents[2] / "src"
 
 
 class RuntimeDaemon:
-    """`pg-steadytext daemon run` with further options, on a port that the system chose."""
+    """`pg-steadytext daemon run` with further options, a fair share of the cores and a port that the system chose."""
 
     def __init__(self, home: Path, model_dir: Path, *options: str, address: str = "tcp://127.0.0.1:*") -> None:
         self._home = home
@@ -44,6 +45,8 @@ class RuntimeDaemon:
                 **os.environ,
                 "STEADYTEXT_HOME": str(self._home),
                 "STEADYTEXT_MODEL_DIR": str(self._model_dir),
+                "STEADYTEXT_THREADS": str(fair_threads()),
+                "STEADYTEXT_SLOTS": "4",
                 "PYTHONPATH": str(SOURCES),
             },
             stderr=subprocess.PIPE,
