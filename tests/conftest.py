@@ -17,6 +17,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from pg_steadytext.cli.daemon import SPIN
 from pg_steadytext.cluster import binaries, ports
 from pg_steadytext.cluster.account import Account
 from pg_steadytext.cluster.home import Home
@@ -31,6 +32,7 @@ from tests.support.supervised import SupervisedDaemon
 for _name in set(os.environ) - set(own_environment()):
     if _name != "PG_CONFIG":
         del os.environ[_name]
+os.environ["GOMP_SPINCOUNT"] = SPIN  # for engines in this process, as the daemon has it
 
 
 @pytest.fixture(scope="session")

@@ -1,37 +1,71 @@
-"""The ``pg-steadytext`` command: one small module a sub-command, put together here."""
+"""The ``pg-steadytext`` command: one small module a sub-command, put together here.
+
+A command's module is imported when it is asked for: to import them all takes longer than most commands do.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command, get_group
 
 from pg_steadytext import __version__
-from pg_steadytext.cli import cache, daemon, memory, models, queue, store
-from pg_steadytext.cli.backfill import backfill
-from pg_steadytext.cli.bench import bench
-from pg_steadytext.cli.doctor import doctor
-from pg_steadytext.cli.status import env, status
-from pg_steadytext.cli.supervise import supervise
-from pg_steadytext.cli.up import down, up
-from pg_steadytext.cli.worker import worker
+
+COMMANDS = {
+    "up": "up",
+    "down": "up",
+    "status": "status",
+    "env": "status",
+    "doctor": "doctor",
+    "supervise": "supervise",
+    "worker": "worker",
+    "backfill": "backfill",
+    "bench": "bench",
+    "cache": "cache",
+    "daemon": "daemon",
+    "models": "models",
+    "queue": "queue",
+    "memory": "memory",
+    "store": "store",
+}
+"""The module of each: it has a function of the command's name, or an ``app`` with commands of its own."""
+
+
+class Commands(TyperGroup):
+    """Finds commands by name, and imports them then."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 (the signature is typer's)
+        """Return the names, in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command, or None where there is none of that name."""
+        if cmd_name in COMMANDS and cmd_name not in self.commands:
+            module = import_module(f"pg_steadytext.cli.{COMMANDS[cmd_name]}")
+            found = get_group(module.app) if hasattr(module, "app") else _single(getattr(module, cmd_name))
+            found.name = cmd_name
+            self.add_command(found)
+        return super().get_command(ctx, cmd_name)
+
+
+def _single(function: Callable[..., object]) -> Any:
+    single = typer.Typer(add_completion=False)
+    single.command()(function)
+    return get_command(single)
+
 
 app = typer.Typer(
     name="pg-steadytext",
+    cls=Commands,
     help="Deterministic text generation and embeddings in PostgreSQL.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-for command in (up, down, status, env, doctor, supervise, worker, backfill, bench):
-    app.command()(command)
-app.add_typer(cache.app, name="cache")
-app.add_typer(daemon.app, name="daemon")
-app.add_typer(models.app, name="models")
-app.add_typer(queue.app, name="queue")
-app.add_typer(memory.app, name="memory")
-app.add_typer(store.app, name="store")
 
 
 def _show_version(wanted: bool) -> None:
