@@ -67,7 +67,7 @@ def ours() -> Contender:
     return Contender(
         "pg_steadytext",
         enqueue,
-        [sys.executable, str(HERE / "noop_worker.py")],
+        [sys.executable, str(HERE / "workers" / "noop.py")],
         wait_until_they_sleep,
         "SELECT EXISTS (SELECT FROM steadytext_queue WHERE status IN ('pending', 'processing'))",
     )

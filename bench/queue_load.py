@@ -26,7 +26,7 @@ class Load:
         self._stop = threading.Event()
         self._feeder = threading.Thread(target=self._feed)
         environment = {**os.environ, "NOOP_COUNT": str(count)}
-        command = [sys.executable, str(HERE / "noop_worker.py")]
+        command = [sys.executable, str(HERE / "workers" / "noop.py")]
         self._worker = subprocess.Popen(command, env=environment)
 
     def __enter__(self) -> Load:

@@ -38,7 +38,7 @@ def pick_ups(connection: psycopg.Connection) -> list[float]:
 def main() -> None:
     """Measure against one worker process."""
     with own_database():
-        worker = subprocess.Popen([sys.executable, str(HERE / "noop_worker.py")])
+        worker = subprocess.Popen([sys.executable, str(HERE / "workers" / "noop.py")])
         try:
             with psycopg.connect("", autocommit=True) as connection:
                 pick_ups(connection)
