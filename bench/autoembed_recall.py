@@ -85,8 +85,8 @@ def fill(connection: psycopg.Connection, space: Space) -> None:
     connection.execute("ANALYZE points")
 
 
-def build(connection: psycopg.Connection) -> float:
-    """Seconds that the worker's own statements take to build the vectors' index."""
+def build(connection: psycopg.Connection, memory: str | None = None) -> float:
+    """Seconds that the worker's own statements take to build the vectors' index, in `memory` where it is given."""
     statements = connection.execute(
         "SELECT s FROM steadytext_autoembeddings d, _steadytext_index_statements(d) s"
         " WHERE d.relation = 'points'::regclass"
@@ -95,6 +95,8 @@ def build(connection: psycopg.Connection) -> float:
     for (statement,) in statements:
         if "gin" not in statement:
             connection.execute(statement.encode())
+        if memory is not None:
+            connection.execute("SELECT set_config('maintenance_work_mem', %s, false)", (memory,))
     return time.perf_counter() - began
 
 
