@@ -6,8 +6,10 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.core import TyperGroup
 from typer.main import get_command
 
 from pg_steadytext.cli.main import app
@@ -56,12 +58,12 @@ def test_commands_of_the_prose_exist(name: str) -> None:
 
 def follow(words: list[str]) -> None:
     """Walk down the command's tree along the words; options must be ones the command has."""
-    command = get_command(app)
+    command: Any = get_command(app)
     for word in words:
-        commands = getattr(command, "commands", None)
-        if commands is not None:
-            assert word in commands, f"no command {word!r}"
-            command = commands[word]
+        if isinstance(command, TyperGroup):
+            found = command.get_command(command.make_context("pg-steadytext", [], resilient_parsing=True), word)
+            assert found is not None, f"no command {word!r}"
+            command = found
         elif word.startswith("--"):
             assert word in {option for parameter in command.params for option in parameter.opts}, f"no option {word!r}"
 

@@ -78,6 +78,7 @@ def test_packages(major: int) -> list[str]:
         f"postgresql-{major}-pgtap",
         f"postgresql-{major}-plpgsql-check",
         "libtap-parser-sourcehandler-pgtap-perl",
+        "curl",  # the runbooks ask the service with it
         "pgbouncer",
         "rabbitmq-server",
         "redis-tools",  # the server is in it, under another name, and nothing starts by itself
