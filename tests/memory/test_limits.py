@@ -71,6 +71,30 @@ def test_bytes_count_titles_provenance_and_attachments(new_person: NewPerson, su
     assert person.api.get("/v1/usage").json()["bytes"] == {"used": 40, "limit": 40}
 
 
+def test_bytes_count_agents_sessions_and_the_users_of_memfuse(
+    new_person: NewPerson, superuser: psycopg.Connection
+) -> None:
+    superuser.execute("INSERT INTO memory.tiers VALUES ('names', 98, 100, 520, 100, 10, 10, true)")
+    api = new_person(plan="names").api
+
+    def used() -> int:
+        return int(api.get("/v1/usage").json()["bytes"]["used"])
+
+    agent = api.post("/v1/agents", json={"name": "a", "metadata": {"k": "v"}}).json()["id"]
+    assert used() == 100 + 1 + len('{"k": "v"}')
+    assert api.post("/v1/sessions", json={"name": "s", "agent_id": agent}).status_code == 201
+    assert used() == 111 + 103
+    refused = api.post("/v1/agents", json={"name": "b", "metadata": {"long": "x" * 300}})
+    assert (refused.status_code, refused.json()["what"], used()) == (402, "bytes", 214)
+    user = api.post("/api/v1/users", json={"name": "ü", "description": "d"}).json()["data"]["user"]["id"]
+    assert used() == 214 + 103
+    assert api.put(f"/api/v1/users/{user}", json={"description": "d" * 300}).status_code == 402
+    assert api.put(f"/api/v1/users/{user}", json={"description": "d" * 100}).status_code == 200
+    assert used() == 214 + 202
+    assert api.delete(f"/api/v1/users/{user}").status_code == 200
+    assert used() == 214
+
+
 def test_bytes_count_what_a_change_replaces_until_it_is_deleted_for_good(
     new_person: NewPerson, superuser: psycopg.Connection
 ) -> None:

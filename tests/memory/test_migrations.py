@@ -47,10 +47,16 @@ def test_each_former_state_comes_up_to_the_same_schema_with_its_data(
     )
     if state >= 1:
         empty.execute("INSERT INTO memory.usage (user_id, memories, bytes) SELECT id, 1, 6 FROM memory.users")
+    agent = 0
+    if state < 14:  # from then on they are counted as they are made
+        empty.execute(
+            "INSERT INTO memory.agents (user_id, id, name) SELECT id, gen_random_uuid(), 'a' FROM memory.users"
+        )
+        agent = 103
 
     assert [migration.number for migration in migrate(empty)] == NUMBERS[state + 1 :]
     assert empty.execute(CATALOGUE).fetchall() == superuser.execute(CATALOGUE).fetchall()
-    assert empty.execute("SELECT memories, bytes, tier FROM memory.usage").fetchall() == [(1, 6, "free")]
+    assert empty.execute("SELECT memories, bytes, tier FROM memory.usage").fetchall() == [(1, 6 + agent, "free")]
     assert accounts.add_key(empty, "a@b.c", "key", ["memories:read"]).startswith("mem_")
 
 

@@ -94,6 +94,21 @@ def test_a_plans_memories_and_bytes_are_never_overshot(
         assert used["bytes"]["used"] == 10 * room
 
 
+def test_agents_never_overshoot_a_plans_bytes(
+    server: MemoryServer, new_person: NewPerson, superuser: psycopg.Connection
+) -> None:
+    superuser.execute("INSERT INTO memory.tiers VALUES ('few agents', 99, 100, 1150, 1000, 10, 10, false)")
+    person = new_person(plan="few agents")
+    answers = at_once(
+        CLIENTS,
+        server.url,
+        person.key,
+        lambda api, number: api.post("/v1/agents", json={"name": f"{number:08}"}).status_code,
+    )
+    assert Counter(answers) == {201: 10, 402: CLIENTS - 10}
+    assert person.api.get("/v1/usage").json()["bytes"]["used"] == 10 * 110
+
+
 def test_a_days_searches_are_never_overshot(
     server: MemoryServer, new_person: NewPerson, superuser: psycopg.Connection
 ) -> None:
