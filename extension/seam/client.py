@@ -178,7 +178,7 @@ class Client:
         if digest in self.checked or time.monotonic() < self.silent_until:
             return passed
         try:
-            reply = self.ask(endpoint, message, until, options)
+            reply = self.ask(endpoint, message, until, {**options, "auto_start": False})
         except RequestError:
             self.silent_until = time.monotonic() + SILENCE_S
             return passed

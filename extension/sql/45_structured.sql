@@ -71,25 +71,6 @@ BEGIN
 END
 $$;
 
--- What only the daemon can see of a constraint, seen when it is queued: the error is the synchronous call's. A daemon that is
--- away, or slow to tell, holds nobody up: then the request fails with this error when its turn comes.
-CREATE FUNCTION @extschema@._steadytext_constraint_check(kind text, wanted jsonb) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_variable
-DECLARE
-    settings @extschema@._steadytext_settings;
-    reply json;
-BEGIN
-    SELECT s.* INTO settings FROM @extschema@._steadytext_settings s;
-    reply := @extschema@._steadytext_call(
-        settings.endpoint, json_build_object('method', 'check', 'params', json_build_object(kind, wanted))::text, 500,
-        (settings.connection || jsonb_build_object('auto_start', false))::text)::json;
-    IF reply ->> 'error' IS NOT NULL THEN
-        PERFORM @extschema@._steadytext_raise(coalesce(reply ->> 'code', '58000'), reply ->> 'error', reply ->> 'hint');
-    END IF;
-END
-$$;
-
 CREATE FUNCTION @extschema@._steadytext_structured(
     prompt text, kind text, wanted jsonb, max_tokens integer, use_cache boolean, seed integer, unsafe_mode boolean,
     model text
@@ -116,8 +97,8 @@ DECLARE
 BEGIN
     plan := @extschema@._steadytext_structured_prepare(
         prompt, kind, wanted, max_tokens, use_cache, seed, unsafe_mode, model);
-    IF kind <> 'choices' THEN
-        PERFORM @extschema@._steadytext_constraint_check(kind, wanted);
+    IF kind <> 'choices' THEN  -- a daemon that is away, or slow to tell, is not waited for: the request fails in its turn
+        PERFORM @extschema@._steadytext_request('check', jsonb_build_object(kind, wanted), 500);
     END IF;
     RETURN (@extschema@._steadytext_queue_push(
         'generate', ARRAY[prompt], NULL,
