@@ -51,7 +51,8 @@ CREATE INDEX steadytext_queue_pending_idx ON @extschema@.steadytext_queue (lane,
 CREATE INDEX steadytext_queue_active_idx ON @extschema@.steadytext_queue (worker_id, owner)
     WHERE status IN ('pending', 'processing');
 CREATE UNIQUE INDEX steadytext_queue_request_idx ON @extschema@.steadytext_queue (request_id);
-CREATE INDEX steadytext_queue_batch_idx ON @extschema@.steadytext_queue (batch_id) WHERE batch_id IS NOT NULL;
+-- With the id, so that workers who write the same batch write different pages.
+CREATE INDEX steadytext_queue_batch_idx ON @extschema@.steadytext_queue (batch_id, id) WHERE batch_id IS NOT NULL;
 CREATE INDEX steadytext_queue_failed_idx ON @extschema@.steadytext_queue (completed_at) WHERE status = 'failed';
 CREATE UNIQUE INDEX steadytext_queue_dedupe_idx ON @extschema@.steadytext_queue (owner, dedupe_key)
     WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'processing');

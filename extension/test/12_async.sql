@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(34);
+SELECT plan(37);
 
 SELECT throws_ok($$SELECT steadytext_generate_async(NULL)$$, '22004', 'Prompt cannot be null');
 SELECT throws_ok($$SELECT steadytext_generate_async('  ')$$, '22023', 'Prompt cannot be empty');
@@ -31,6 +31,12 @@ SELECT is(cardinality(steadytext_embed_batch_async('{}')), 0, 'an empty batch is
 SELECT steadytext_embed_batch_async(ARRAY['b one', 'b two', 'b three']) AS batch \gset
 SELECT is((SELECT array_agg(prompt ORDER BY i.place) FROM unnest(:'batch'::uuid[]) WITH ORDINALITY i (id, place)
            JOIN steadytext_queue q ON q.request_id = i.id), ARRAY['b one', 'b two', 'b three'], 'ids come in input order');
+SELECT steadytext_embed_async('later') AS later \gset
+SELECT ok(:'later'::uuid > (:'batch'::uuid[])[3], 'ids come in the order of their requests');
+SELECT _steadytext_request_ids(10000) AS many \gset
+SELECT is(ARRAY(SELECT DISTINCT i FROM unnest(:'many'::uuid[]) i ORDER BY i), :'many'::uuid[], 'also where they are more than a millisecond has');
+SELECT is((SELECT count(*) FROM unnest(:'many'::uuid[]) i WHERE i::text !~ '^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$'),
+    0::bigint, 'each is a UUID of version 7');
 SELECT results_eq(format('SELECT total, pending, done FROM steadytext_batch_status((%L::uuid[])[3])', :'batch'),
     $$VALUES (3::bigint, 3::bigint, 0::bigint)$$, 'any request tells how far its batch is');
 SELECT steadytext_embed_async('x', dedupe_key => 'k') AS one \gset

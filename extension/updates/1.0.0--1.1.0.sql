@@ -21,3 +21,6 @@ COMMENT ON COLUMN @extschema@._steadytext_settings.generation_key IS
     'The model part of a cache key''s canonical parameters; null where no answer may be given unseen';
 COMMENT ON COLUMN @extschema@._steadytext_settings.generation_params IS
     'The cache key''s canonical parameters of a call that names none; null where no answer may be given unseen';
+
+DROP INDEX @extschema@.steadytext_queue_batch_idx;
+CREATE INDEX steadytext_queue_batch_idx ON @extschema@.steadytext_queue (batch_id, id) WHERE batch_id IS NOT NULL;
