@@ -71,11 +71,12 @@ def test_an_upgrade_holds_prompts_to_a_policy_that_was_set_before(cluster: Priva
 
 
 def test_an_upgrade_under_load_loses_nothing(cluster: PrivateCluster, old_database: str, daemon: DaemonProcess) -> None:
-    stop, failed, calls, counting = threading.Event(), [], [0], threading.Lock()
+    stop, calls, counting = threading.Event(), [0], threading.Lock()
+    failed: list[psycopg.Error] = []
 
     def call() -> None:
         with cluster.connect(old_database) as session:
-            while not stop.is_set():
+            while not (stop.is_set() or failed):
                 try:
                     session.execute("SELECT steadytext_generate('Name a tree.', 4)")
                     session.execute(
@@ -95,15 +96,17 @@ def test_an_upgrade_under_load_loses_nothing(cluster: PrivateCluster, old_databa
         threads = [threading.Thread(target=call) for _ in range(3)]
         for thread in threads:
             thread.start()
-        while calls[0] < 20 and not stop.wait(0.02):
-            assert not failed
-        session.execute("ALTER EXTENSION pg_steadytext UPDATE")
-        reached = calls[0] + 20
-        while calls[0] < reached and not stop.wait(0.02):
-            assert not failed
-        stop.set()
-        for thread in threads:
-            thread.join()
+        try:
+            while calls[0] < 20 and not stop.wait(0.02):
+                assert not failed
+            session.execute("ALTER EXTENSION pg_steadytext UPDATE")
+            reached = calls[0] + 20
+            while calls[0] < reached and not stop.wait(0.02):
+                assert not failed
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
         assert not failed
         queued = session.execute("SELECT count(*) FROM steadytext_queue").fetchone()
         assert queued == (calls[0] + 1,)
