@@ -56,10 +56,15 @@ def offered(pattern: str) -> list[str]:
     return [name for name in names if re.fullmatch(pattern, name) and has_candidate(name)]
 
 
+def candidate(name: str) -> str | None:
+    """Return the version that apt would install, if any."""
+    found = re.search(r"Candidate: (\S+)", output(["apt-cache", "policy", name]))
+    return found[1] if found is not None and found[1] != "(none)" else None
+
+
 def has_candidate(name: str) -> bool:
     """Tell whether apt would know what to install."""
-    found = re.search(r"Candidate: (\S+)", output(["apt-cache", "policy", name]))
-    return found is not None and found.group(1) != "(none)"
+    return candidate(name) is not None
 
 
 def server_packages(major: int) -> list[str]:

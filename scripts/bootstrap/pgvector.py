@@ -1,4 +1,4 @@
-"""pgvector: the distribution's package if there is one, else built from the distribution's own source package.
+"""pgvector: the distribution's package if one is new enough, else built from the distribution's own source package.
 
 apt itself fetches the source, from the mirror this system already uses, and checks signature and digests. It does so in
 a configuration of its own: the system's lists and sources stay as they are.
@@ -15,7 +15,9 @@ from bootstrap import packages
 from bootstrap.console import CannotGoOnError, step
 from bootstrap.system import output, run
 
-SUITES = {"debian": ("trixie", "sid"), "ubuntu": ("noble", "plucky")}
+OLDEST = (0, 8)
+"""Iterative index scans came with it."""
+SUITES = {"debian": ("trixie", "sid"), "ubuntu": ("resolute", "questing")}
 COMPONENTS = {"debian": "main", "ubuntu": "universe"}
 FALLBACK_KEYRING = {
     "debian": "/usr/share/keyrings/debian-archive-keyring.gpg",
@@ -24,17 +26,36 @@ FALLBACK_KEYRING = {
 REMEDY = "Install pgvector for this PostgreSQL yourself (docs/install.md), then run make again."
 
 
-def is_installed(pg_config: Path) -> bool:
-    """Tell whether CREATE EXTENSION vector would find it."""
-    return Path(output([pg_config, "--sharedir"]).strip(), "extension", "vector.control").is_file()
+def is_new_enough(version: str) -> bool:
+    """Tell whether a version, pgvector's own or a package's, will do."""
+    numbers = re.match(r"(?:\d+:)?(\d+)\.(\d+)", version)
+    return numbers is not None and (int(numbers[1]), int(numbers[2])) >= OLDEST
+
+
+def installed(pg_config: Path) -> str | None:
+    """Return the version that CREATE EXTENSION vector would make, if any."""
+    control = Path(output([pg_config, "--sharedir"]).strip(), "extension", "vector.control")
+    if not control.is_file():
+        return None
+    found = re.search(r"^\s*default_version\s*=\s*'([^']*)'", control.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else ""
 
 
 def ensure(major: int, pg_config: Path) -> None:
-    """Have pgvector in this PostgreSQL."""
-    if is_installed(pg_config):
-        return
+    """Have pgvector in this PostgreSQL. One that is there and too old is somebody's, and stays."""
     package = f"postgresql-{major}-pgvector"
-    if packages.has_candidate(package):
+    there = installed(pg_config)
+    if there is not None:
+        if not is_new_enough(there):
+            oldest = ".".join(map(str, OLDEST))
+            raise CannotGoOnError(
+                f"pgvector {there} is installed for PostgreSQL {major}, and {oldest} is the oldest that will do",
+                "Install a newer one; or remove it, and make builds one when it is run again"
+                f" (is it the system's package? apt-get remove {package}).",
+            )
+        return
+    candidate = packages.candidate(package)
+    if candidate is not None and is_new_enough(candidate):
         packages.install([package])
         return
     scratch = tempfile.TemporaryDirectory(prefix="pg_steadytext-")

@@ -13,6 +13,8 @@ from bootstrap import pgvector, places, stamps
 from bootstrap.console import CannotGoOnError
 from bootstrap.packages import missing
 from bootstrap.system import run
+from pg_steadytext.cli.doctor_server import extensions
+from pg_steadytext.cluster.binaries import Binaries
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -47,6 +49,30 @@ def test_apts_sources_are_read_in_both_forms(tmp_path: Path) -> None:
         ("http://four.example/debian", "/k/three.gpg"),
         ("http://five.example/other", None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("version", "will_do"),
+    [("0.6.0-1", False), ("0.7.4", False), ("0.8.0", True), ("0.8.1-2.pgdg24.04+1", True), ("1:0.10.0-1", True),
+     ("1.0.0", True), ("", False)],
+)  # fmt: skip
+def test_a_pgvector_without_iterative_scans_is_not_taken(version: str, will_do: bool) -> None:
+    assert pgvector.is_new_enough(version) is will_do
+
+
+def test_an_old_pgvector_of_somebodys_stays_and_is_named(tmp_path: Path) -> None:
+    (tmp_path / "extension").mkdir()
+    control = tmp_path / "extension" / "vector.control"
+    control.write_text("comment = 'vectors'\ndefault_version = '0.6.0'\n")
+    pg_config = tmp_path / "pg_config"
+    pg_config.write_text(f"#!/bin/sh\necho {tmp_path}\n")
+    pg_config.chmod(0o755)
+    with pytest.raises(CannotGoOnError, match=r"pgvector 0\.6\.0 is installed for PostgreSQL 16") as caught:
+        pgvector.ensure(16, pg_config)
+    assert "apt-get remove postgresql-16-pgvector" in caught.value.remedy
+    [said] = [one for one in extensions(Binaries(16, tmp_path, tmp_path)) if one.subject == "extension vector"]
+    assert "0.6.0 is too old" in said.detail
+    assert said.remedy is not None
 
 
 def test_missing_packages_are_told_from_installed_ones() -> None:

@@ -62,6 +62,16 @@ def test_an_upgrade_keeps_rights_that_an_administrator_gave(cluster: PrivateClus
     assert kept == (False,)
 
 
+def test_an_old_pgvector_is_refused_by_name(cluster: PrivateCluster, old_database: str) -> None:
+    with cluster.connect(old_database) as session:
+        session.execute("UPDATE pg_extension SET extversion = '0.7.4' WHERE extname = 'vector'")
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match=r"pgvector 0\.7\.4 is too old"):
+            session.execute("ALTER EXTENSION pg_steadytext UPDATE")
+        session.execute("DROP EXTENSION pg_steadytext")
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match=r"needs 0\.8 or later"):
+            session.execute("CREATE EXTENSION pg_steadytext")
+
+
 def test_an_upgrade_holds_prompts_to_a_policy_that_was_set_before(cluster: PrivateCluster, old_database: str) -> None:
     with cluster.connect(old_database) as session:
         session.execute("SELECT steadytext_config_set('prompt_policy', 'reject')")

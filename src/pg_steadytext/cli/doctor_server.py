@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import psycopg
 from pg_steadytext import statements
 from pg_steadytext.cli.diagnosis import Finding
 from pg_steadytext.cluster import ports
+from pg_steadytext.cluster.binaries import Binaries
 from pg_steadytext.cluster.installation import Installation
 
 SQL = statements.load("pg_steadytext.cli", "sql/doctor.sql")
@@ -19,18 +21,14 @@ CONTROL_FILES = {
     "vector": "apt install postgresql-{major}-pgvector, or build pgvector (make up does)",
     "pg_steadytext": "make -C extension install PG_CONFIG={pg_config}",
 }
+OLDEST_VECTOR = (0, 8)
+"""As the extension's own requirements say."""
 
 
 def server(here: Installation) -> Iterator[Finding]:
     """Is the server installed with what the extension needs, and does it run on its port?"""
     found = here.cluster.binaries
-    for extension, remedy in CONTROL_FILES.items():
-        there = found.offers(extension)
-        yield Finding(
-            f"extension {extension}",
-            f"{'installed for' if there else 'missing from'} PostgreSQL {found.major}",
-            None if there else remedy.format(major=found.major, pg_config=found.program("pg_config")),
-        )
+    yield from extensions(found)
     if here.cluster.pid() is not None:
         yield Finding("server", f"runs on port {here.cluster.port}, pid {here.cluster.pid()}")
     elif ports.is_free(here.cluster.port):
@@ -41,6 +39,18 @@ def server(here: Installation) -> Iterator[Finding]:
             f"does not run, and its port {here.cluster.port} is taken by another process",
             f"Stop that process, or move: pg-steadytext up --port {ports.choose(())}",
         )
+
+
+def extensions(found: Binaries) -> Iterator[Finding]:
+    """Is there what CREATE EXTENSION needs?"""
+    for extension, remedy in CONTROL_FILES.items():
+        there = found.offers(extension)
+        version = found.offered_version(extension) if there else ""
+        state = f"{'installed for' if there else 'missing from'} PostgreSQL {found.major}"
+        if there and extension == "vector" and tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST_VECTOR:
+            state, there = f"{version} is too old: {'.'.join(map(str, OLDEST_VECTOR))} is needed", False
+        remedied = None if there else remedy.format(major=found.major, pg_config=found.program("pg_config"))
+        yield Finding(f"extension {extension}", state, remedied)
 
 
 def database(here: Installation) -> Iterator[Finding]:

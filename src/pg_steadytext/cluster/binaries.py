@@ -44,7 +44,16 @@ class Binaries:
 
     def offers(self, extension: str) -> bool:
         """Tell whether ``CREATE EXTENSION`` would find the extension's control file."""
-        return (self.share_dir / "extension" / f"{extension}.control").is_file()
+        return self._control_file(extension).is_file()
+
+    def offered_version(self, extension: str) -> str:
+        """Return the version that ``CREATE EXTENSION`` would make of one that is there; empty where it names none."""
+        text = self._control_file(extension).read_text(encoding="utf-8")
+        found = re.search(r"^\s*default_version\s*=\s*'([^']*)'", text, re.MULTILINE)
+        return found[1] if found else ""
+
+    def _control_file(self, extension: str) -> Path:
+        return self.share_dir / "extension" / f"{extension}.control"
 
 
 def installed() -> list[Binaries]:
