@@ -82,7 +82,7 @@ def _fetch(folder: Path) -> Path:
         )
         try:
             run(["apt-get", *_isolated(folder), "update"], remedy=packages.NETWORK)
-            command = ["apt-get", *_isolated(folder), "source", "--download-only", "pgvector"]
+            command = ["apt-get", *_isolated(folder), "source", "--download-only", "--tar-only", "pgvector"]
             run(command, cwd=folder / "download", remedy=packages.NETWORK)
         except CannotGoOnError:
             if suite == SUITES[family][-1]:
