@@ -11,14 +11,15 @@ DECLARE
     chosen @extschema@.steadytext_models;
 BEGIN
     SELECT s.* INTO settings FROM @extschema@._steadytext_settings s;
-    PERFORM @extschema@._steadytext_check_text('text_input', text_input, settings.max_prompt_chars);
+    PERFORM @extschema@._steadytext_check_text('Text', text_input, settings.max_prompt_chars);
     IF num_nulls(use_cache, unsafe_mode) > 0 THEN
         PERFORM @extschema@._steadytext_raise('22004',
             CASE WHEN use_cache IS NULL THEN 'use_cache' ELSE 'unsafe_mode' END || ' cannot be null');
     ELSIF seed < 0 THEN
         PERFORM @extschema@._steadytext_raise('22023', 'seed must be non-negative');
     END IF;
-    chosen := @extschema@._steadytext_model_resolve('embedding', model, NULL, NULL, NULL, unsafe_mode);
+    -- without a model it means nothing here: SteadyText's own function takes it so
+    chosen := @extschema@._steadytext_model_resolve('embedding', model, NULL, NULL, NULL, unsafe_mode AND model IS NOT NULL);
     cached := use_cache AND settings.cache_enabled;
     params := jsonb_build_object('op', 'embed', 'model', chosen.name, 'digest', chosen.digest);
     IF NOT settings.shared_cache THEN

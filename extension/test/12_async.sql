@@ -15,15 +15,15 @@ SELECT throws_ok($$SELECT steadytext_generate_async('x', dedupe_key => '')$$, '2
 SELECT throws_ok($$SELECT steadytext_generate_async('x', not_before => 'infinity')$$, '22023', NULL);
 SELECT throws_ok($$SELECT steadytext_generate_async('x', model => 'none such')$$, 'P0002', NULL);
 SELECT throws_ok($$SELECT steadytext_generate_async('x', model => 'openai:gpt')$$, '22023', NULL);
-SELECT throws_ok($$SELECT steadytext_embed_async('')$$, '22023', 'text_input cannot be empty');
+SELECT throws_ok($$SELECT steadytext_embed_async('')$$, '22023', 'Text cannot be empty');
 SELECT throws_ok($$SELECT steadytext_embed_async(repeat('x', 100001))$$, '22001', NULL);
-SELECT throws_ok($$SELECT steadytext_rerank_async('q', NULL)$$, '22004', 'documents cannot be null');
-SELECT throws_ok($$SELECT steadytext_rerank_async('q', '{}')$$, '22023', 'documents cannot be empty');
-SELECT throws_ok($$SELECT steadytext_rerank_async('q', ARRAY['a', NULL])$$, '22004', 'documents[2] cannot be null');
+SELECT throws_ok($$SELECT steadytext_rerank_async('q', NULL)$$, '22004', 'Documents cannot be null');
+SELECT throws_ok($$SELECT steadytext_rerank_async('q', '{}')$$, '22023', 'Documents array cannot be empty');
+SELECT throws_ok($$SELECT steadytext_rerank_async('q', ARRAY['a', NULL])$$, '22004', 'Documents cannot contain null elements');
 SELECT throws_ok($$SELECT steadytext_embed_batch_async(NULL)$$, '22004', 'texts cannot be null');
 SELECT throws_ok($$SELECT steadytext_generate_batch_async(ARRAY['a', ' '])$$, '22023', 'prompts[2] cannot be empty');
 SELECT throws_ok($$SELECT steadytext_check_async(NULL)$$, '22004', 'request_id cannot be null');
-SELECT throws_ok($$SELECT steadytext_get_async_result(gen_random_uuid(), -1)$$, '22023', 'timeout_seconds must be non-negative');
+SELECT throws_ok($$SELECT steadytext_get_async_result(gen_random_uuid(), -1)$$, '22023', 'Timeout cannot be negative');
 SELECT throws_ok($$SELECT steadytext_cancel_async(gen_random_uuid())$$, 'P0002', NULL);
 SELECT throws_ok($$SELECT * FROM steadytext_check_async_batch(ARRAY[gen_random_uuid()])$$, 'P0002', NULL);
 
