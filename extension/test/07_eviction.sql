@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(17);
+SELECT plan(19);
 
 CREATE PROCEDURE fill(n integer) LANGUAGE sql AS $$
     DELETE FROM steadytext_cache;
@@ -33,6 +33,10 @@ SELECT ok(total_size_mb <= 50 * 1009 / 1048576.0, 'the size is below the target'
 CALL fill(100);
 SELECT results_eq('SELECT evicted_count, remaining_entries FROM steadytext_cache_evict_by_age(60, 1000, min_age_hours => 0)',
     'VALUES (40, 60::bigint)', 'eviction by age reaches its target');
+CALL fill(100);
+SELECT results_eq('SELECT evicted_count, remaining_entries FROM st_cache_evict_by_age(max_entries => 60, max_size_mb => 1000, min_age_hours => 0)',
+    'VALUES (40, 60::bigint)', 'its targets may have the names that cache_evict has for them');
+SELECT is(evicted_count, 0, 'and a target that is missing has no type of its own') FROM steadytext_cache_evict_by_age(NULL, 1000);
 CALL fill(100);
 SELECT ok((SELECT min(created_at) FROM steadytext_cache) >= (SELECT max(created_at) FROM steadytext_cache_preview_eviction(0)) IS NOT FALSE,
     'a preview of nothing is empty');

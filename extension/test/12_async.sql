@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(34);
+SELECT plan(35);
 
 SELECT throws_ok($$SELECT steadytext_generate_async(NULL)$$, '22004', 'Prompt cannot be null');
 SELECT throws_ok($$SELECT steadytext_generate_async('  ')$$, '22023', 'Prompt cannot be empty');
@@ -27,6 +27,8 @@ SELECT throws_ok($$SELECT steadytext_get_async_result(gen_random_uuid(), -1)$$, 
 SELECT throws_ok($$SELECT steadytext_cancel_async(gen_random_uuid())$$, 'P0002', NULL);
 SELECT throws_ok($$SELECT * FROM steadytext_check_async_batch(ARRAY[gen_random_uuid()])$$, 'P0002', NULL);
 
+SELECT steadytext_embed_async('second', false) AS uncached \gset
+SELECT is(params ? 'cache', false, 'embed_async may take use_cache second') FROM steadytext_queue WHERE request_id = :'uncached';
 SELECT is(cardinality(steadytext_embed_batch_async('{}')), 0, 'an empty batch is empty');
 SELECT steadytext_embed_batch_async(ARRAY['b one', 'b two', 'b three']) AS batch \gset
 SELECT is((SELECT array_agg(prompt ORDER BY i.place) FROM unnest(:'batch'::uuid[]) WITH ORDINALITY i (id, place)
