@@ -47,10 +47,11 @@ SELECT p.oid::regprocedure::text || ' has a backslash in a string that is no E s
  WHERE pg_catalog.regexp_replace(p.prosrc, '\mE''[^'']*''', '', 'g') LIKE '%\\%';
 
 -- name: misnamed
+-- Summaries and facts alone have their former names as well.
 SELECT p.oid::regprocedure::text || ' does not begin with steadytext_, _steadytext_, st_ or _st_'
   FROM member AS m
   JOIN pg_catalog.pg_proc AS p ON p.oid = m.objid AND m.classid = 'pg_catalog.pg_proc'::regclass
- WHERE p.proname !~ '^_?(steadytext|st)_';
+ WHERE p.proname !~ '^(_?(steadytext|st)_|ai_(summarize|extract_facts|deduplicate_facts))';
 
 -- name: plpgsql
 -- plpgsql_check finds unknown columns, unused variables, wrong types and dead code without running a function. Newer ones

@@ -3,6 +3,7 @@
 # The Makefile puts this file, and template.py behind it, inside the function _steadytext_template, which runs them once
 # per backend.
 import json
+import re
 import time
 
 from jinja2 import Undefined, nodes, pass_context
@@ -22,8 +23,10 @@ MAX_BITS = 4096
 MAX_SECONDS = 5.0
 BREATHE_EVERY = 128
 MAX_KEPT = 100
+MAX_WIDTH = 300  # of one number or text that `format` pads or rounds
 ALLOWED = "docs/prompts.md lists what a template may use."
 
+DIRECTIVE = re.compile(r"%(?:%|(?:\([^()%]*\))?[#0 +-]*(\d*)(?:\.(\d*))?[diouxXeEfFgGs])")
 PLAIN = (str, int, float, type(None), list, tuple, dict)
 FORBIDDEN = (nodes.Import, nodes.FromImport, nodes.Include, nodes.Extends, nodes.Block, nodes.EvalContextModifier)
 FILTER_NAMES = """
@@ -140,6 +143,13 @@ class Weighed(NodeTransformer):
         self.generic_visit(node)
         return self.filtered(node, "_bounded") if node.ctx == "load" else node
 
+    def visit_Call(self, node):
+        self.generic_visit(node)
+        if isinstance(node.node, nodes.Getattr) and node.node.attr in METHODS[dict]:
+            name = nodes.Const(node.node.attr, lineno=node.lineno)
+            node.node = self.filtered(node.node.node, "_method", [name])
+        return node
+
     def visit_For(self, node):
         return self.repeated(node)
 
@@ -156,8 +166,8 @@ class Weighed(NodeTransformer):
         node.body.insert(0, nodes.Output([charge], lineno=node.lineno))
         return node
 
-    def filtered(self, node, name):
-        return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+    def filtered(self, node, name, args=()):
+        return nodes.Filter(node, name, list(args), [], None, None, lineno=node.lineno)
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -178,7 +188,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.filters = {name: self.weighed(FILTERS[name]) for name in FILTER_NAMES}
         self.filters.update(
             join=self.join, replace=self.replace, indent=self.indent, round=self.round, tojson=self.to_json,
-            _concat=self.concatenate, _bounded=self.bounded, _charge=pass_context(charge),
+            format=self.format, _method=self.method, _concat=self.concatenate, _bounded=self.bounded,
+            _charge=pass_context(charge),
         )  # fmt: skip
 
     # Expressions.
@@ -219,11 +230,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
             raise SecurityError(f"the attribute {attribute[:100]!r} is not allowed in a template")
         if isinstance(obj, (Undefined, Namespace)):
             return super().getattr(obj, attribute)
+        if isinstance(obj, dict) and attribute in obj:  # an order's items; what is called is found by method()
+            return obj[attribute]
         for kind, names in METHODS.items():
             if isinstance(obj, kind) and attribute in names:
                 return getattr(obj, attribute)
         if isinstance(obj, dict):
-            return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
+            return self.undefined(obj=obj, name=attribute)
         if hasattr(obj, attribute):
             raise SecurityError(
                 f"the attribute {attribute[:100]!r} of a {type(obj).__name__} is not allowed in a template"
@@ -267,6 +280,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def bounded(self, value):
         return self.meter.bounded(value)
 
+    def method(self, value, name):
+        return getattr(value, name) if isinstance(value, dict) else self.getattr(value, name)
+
     def concatenate(self, values):
         pieces = [text(value) for value in values]
         self.meter.allow(sum(map(len, pieces)))
@@ -295,6 +311,20 @@ class Sandbox(ImmutableSandboxedEnvironment):
         ]
         return self.meter.bounded("\n".join(kept))
 
+    def format(self, value, *args, **kwargs):
+        """Fill printf's directives in: those for numbers and texts, none with a width that is a value."""
+        pattern = text(value)
+        directives = list(DIRECTIVE.finditer(pattern))
+        if pattern.count("%") != sum(found.group().count("%") for found in directives):
+            raise SecurityError("format takes %s, %d, %f and their like, and %% for %")
+        if any(len(size) > 3 or int(size) > MAX_WIDTH for found in directives for size in found.groups() if size):
+            raise too_much(f"formats a value wider than {MAX_WIDTH} characters")
+        listed = tuple(number_or_text(value) for value in args)
+        named = {name: number_or_text(value) for name, value in kwargs.items()}
+        longest = max((len(one) for one in (*listed, *named.values()) if isinstance(one, str)), default=0)
+        self.meter.allow(len(pattern) + len(directives) * max(longest, MAX_BITS))
+        return self.meter.bounded(pattern % (named if named and not listed else listed))
+
     def round(self, value, precision=0, method="common"):
         if not -300 <= precision <= 300:
             raise too_much("rounds to more than 300 digits")
@@ -320,6 +350,10 @@ def written(context, value):
     value = text(value)
     context.environment.meter.emit(len(value))
     return value
+
+
+def number_or_text(value):
+    return value if isinstance(value, (int, float)) else text(value)
 
 
 def text(value):

@@ -10,8 +10,14 @@ CREATE TABLE @extschema@.steadytext_audit_log (
     details jsonb,
     ip_address inet DEFAULT pg_catalog.inet_client_addr(),
     success boolean NOT NULL DEFAULT true,
-    error_message text
+    error_message text,
+    event_id uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
+    event_type text GENERATED ALWAYS AS (action) STORED,
+    created_at timestamptz GENERATED ALWAYS AS ("timestamp") STORED
 );
+
+COMMENT ON COLUMN @extschema@.steadytext_audit_log.event_type IS 'action under the name that SteadyText''s own log has for it';
+COMMENT ON COLUMN @extschema@.steadytext_audit_log.created_at IS '"timestamp" under the name that SteadyText''s own log has for it';
 
 CREATE INDEX steadytext_audit_log_timestamp_idx ON @extschema@.steadytext_audit_log ("timestamp");
 CREATE INDEX steadytext_audit_log_user_idx ON @extschema@.steadytext_audit_log (user_id, "timestamp");

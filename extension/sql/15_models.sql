@@ -77,7 +77,9 @@ BEGIN
     END IF;
     IF found.remote OR (found.name IS NULL AND position(':' IN model) > 0) THEN
         IF NOT unsafe_mode THEN
-            PERFORM @extschema@._steadytext_raise('22023', format('model "%s" is remote and requires unsafe_mode=TRUE', left(model, 100)),
+            PERFORM @extschema@._steadytext_raise('22023', CASE WHEN position(':' IN model) > 0
+                THEN 'Remote models (containing '':'' ) require unsafe_mode=TRUE'
+                ELSE format('model "%s" is remote and requires unsafe_mode=TRUE', left(coalesce(found.name, model), 100)) END,
                 'A remote model is not deterministic and sees the text.');
         ELSIF NOT @extschema@._steadytext_caller_is('steadytext_remote') THEN
             PERFORM @extschema@._steadytext_raise('42501', 'permission denied to use a remote model',

@@ -2,7 +2,7 @@
 -- and renders them leaves SQL, and nothing else does.
 
 CREATE TABLE @extschema@.steadytext_prompts (
-    prompt_id uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
+    id uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
     slug text NOT NULL UNIQUE CHECK (slug ~ '^[a-z0-9]([a-z0-9_-]{0,98}[a-z0-9])?$'),
     description text,
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
@@ -11,7 +11,7 @@ CREATE TABLE @extschema@.steadytext_prompts (
 );
 
 CREATE TABLE @extschema@.steadytext_prompt_versions (
-    version_id uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
+    id uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
     prompt_id uuid NOT NULL REFERENCES @extschema@.steadytext_prompts ON DELETE CASCADE,
     version integer NOT NULL CHECK (version > 0),
     template text NOT NULL,
@@ -110,7 +110,7 @@ BEGIN
         PERFORM @extschema@._steadytext_raise('22004', 'slug cannot be null');
     END IF;
     SELECT p.* INTO found FROM @extschema@.steadytext_prompts p WHERE p.slug = slug;
-    IF found.prompt_id IS NULL THEN
+    IF found.id IS NULL THEN
         PERFORM @extschema@._steadytext_raise('P0002', format('there is no prompt "%s"', left(slug, 120)),
             'steadytext_prompt_list() shows those there are.');
     END IF;
@@ -128,9 +128,9 @@ DECLARE
     found @extschema@.steadytext_prompt_versions;
 BEGIN
     SELECT v.* INTO found FROM @extschema@.steadytext_prompt_versions v
-    WHERE v.prompt_id = prompt.prompt_id AND (version IS NULL OR v.version = version)
+    WHERE v.prompt_id = prompt.id AND (version IS NULL OR v.version = version)
     ORDER BY v.version DESC LIMIT 1;
-    IF found.version_id IS NULL THEN
+    IF found.id IS NULL THEN
         PERFORM @extschema@._steadytext_raise('P0002', format('prompt "%s" has no version %s', slug, version),
             'steadytext_prompt_versions() shows those there are.');
     END IF;
@@ -149,7 +149,7 @@ BEGIN
         PERFORM @extschema@._steadytext_raise('42501', format('permission denied to change prompt "%s"', slug),
             format('It belongs to role "%s".', prompt.created_by));
     END IF;
-    PERFORM FROM @extschema@.steadytext_prompts p WHERE p.prompt_id = prompt.prompt_id FOR UPDATE;
+    PERFORM FROM @extschema@.steadytext_prompts p WHERE p.id = prompt.id FOR UPDATE;
     IF NOT FOUND THEN
         PERFORM @extschema@._steadytext_raise('P0002', format('there is no prompt "%s"', slug));
     END IF;
@@ -169,7 +169,7 @@ DECLARE
     made uuid;
 BEGIN
     INSERT INTO @extschema@.steadytext_prompts AS p (slug, description, created_by) VALUES (slug, description, caller)
-    ON CONFLICT ON CONSTRAINT steadytext_prompts_slug_key DO NOTHING RETURNING p.prompt_id INTO made;
+    ON CONFLICT ON CONSTRAINT steadytext_prompts_slug_key DO NOTHING RETURNING p.id INTO made;
     IF made IS NULL THEN
         PERFORM @extschema@._steadytext_raise('23505', format('prompt "%s" exists already', slug),
             'steadytext_prompt_update() makes a new version of it.');
@@ -193,10 +193,10 @@ DECLARE
 BEGIN
     INSERT INTO @extschema@.steadytext_prompt_versions AS n
         (prompt_id, version, template, required_variables, metadata, created_by)
-    SELECT prompt.prompt_id, coalesce(max(v.version), 0) + 1, template, required, metadata, @extschema@._steadytext_caller()
-    FROM @extschema@.steadytext_prompt_versions v WHERE v.prompt_id = prompt.prompt_id
-    RETURNING n.version_id, n.version INTO made, number;
-    UPDATE @extschema@.steadytext_prompts p SET updated_at = now() WHERE p.prompt_id = prompt.prompt_id;
+    SELECT prompt.id, coalesce(max(v.version), 0) + 1, template, required, metadata, @extschema@._steadytext_caller()
+    FROM @extschema@.steadytext_prompt_versions v WHERE v.prompt_id = prompt.id
+    RETURNING n.id, n.version INTO made, number;
+    UPDATE @extschema@.steadytext_prompts p SET updated_at = now() WHERE p.id = prompt.id;
     PERFORM @extschema@._steadytext_audit('prompt_update', jsonb_build_object('slug', slug, 'version', number));
     RETURN made;
 END
@@ -204,14 +204,15 @@ $$;
 
 CREATE FUNCTION @extschema@.steadytext_prompt_get(
     slug text, version integer DEFAULT NULL, OUT prompt_id uuid, OUT description text, OUT version_number integer,
-    OUT template text, OUT required_variables text[], OUT metadata jsonb, OUT created_at timestamptz, OUT created_by text
+    OUT template text, OUT required_variables text[], OUT metadata jsonb, OUT created_at timestamptz, OUT created_by text,
+    OUT version_num integer
 ) RETURNS SETOF record
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
-    SELECT v.prompt_id, (SELECT p.description FROM @extschema@.steadytext_prompts p WHERE p.prompt_id = v.prompt_id),
-           v.version, v.template, v.required_variables, v.metadata, v.created_at, v.created_by
+    SELECT v.prompt_id, (SELECT p.description FROM @extschema@.steadytext_prompts p WHERE p.id = v.prompt_id),
+           v.version, v.template, v.required_variables, v.metadata, v.created_at, v.created_by, v.version
     FROM @extschema@._steadytext_prompt_version($1, $2) v;
 END
 $$;
@@ -244,17 +245,17 @@ $$;
 
 CREATE FUNCTION @extschema@.steadytext_prompt_list(
     OUT prompt_id uuid, OUT slug text, OUT description text, OUT latest_version integer, OUT total_versions bigint,
-    OUT created_at timestamptz, OUT updated_at timestamptz, OUT created_by text
+    OUT created_at timestamptz, OUT updated_at timestamptz, OUT created_by text, OUT latest_version_num integer
 ) RETURNS SETOF record
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT p.prompt_id, p.slug, p.description, max(v.version), count(*), p.created_at, p.updated_at, p.created_by
-    FROM @extschema@.steadytext_prompts p JOIN @extschema@.steadytext_prompt_versions v ON v.prompt_id = p.prompt_id
-    GROUP BY p.prompt_id ORDER BY p.slug
+    SELECT p.id, p.slug, p.description, max(v.version), count(*), p.created_at, p.updated_at, p.created_by, max(v.version)
+    FROM @extschema@.steadytext_prompts p JOIN @extschema@.steadytext_prompt_versions v ON v.prompt_id = p.id
+    GROUP BY p.id ORDER BY p.slug
 $$;
 
 CREATE FUNCTION @extschema@.steadytext_prompt_versions(
     slug text, OUT version_id uuid, OUT version integer, OUT template text, OUT required_variables text[],
-    OUT metadata jsonb, OUT created_at timestamptz, OUT created_by text
+    OUT metadata jsonb, OUT created_at timestamptz, OUT created_by text, OUT version_num integer, OUT is_active boolean
 ) RETURNS SETOF record
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -262,8 +263,9 @@ DECLARE
     prompt @extschema@.steadytext_prompts := @extschema@._steadytext_prompt_find($1);
 BEGIN
     RETURN QUERY
-    SELECT v.version_id, v.version, v.template, v.required_variables, v.metadata, v.created_at, v.created_by
-    FROM @extschema@.steadytext_prompt_versions v WHERE v.prompt_id = prompt.prompt_id ORDER BY v.version;
+    SELECT v.id, v.version, v.template, v.required_variables, v.metadata, v.created_at, v.created_by, v.version,
+           v.version = max(v.version) OVER ()
+    FROM @extschema@.steadytext_prompt_versions v WHERE v.prompt_id = prompt.id ORDER BY v.version;
 END
 $$;
 
@@ -300,7 +302,7 @@ BEGIN
         RETURN false;
     END IF;
     prompt := @extschema@._steadytext_prompt_own(slug);
-    DELETE FROM @extschema@.steadytext_prompts p WHERE p.prompt_id = prompt.prompt_id;
+    DELETE FROM @extschema@.steadytext_prompts p WHERE p.id = prompt.id;
     PERFORM @extschema@._steadytext_audit('prompt_delete', jsonb_build_object('slug', slug));
     RETURN true;
 END

@@ -28,8 +28,9 @@ BEGIN
     IF max_tokens < 1 THEN
         PERFORM @extschema@._steadytext_raise('22023', 'max_tokens must be at least 1');
     ELSIF max_tokens > settings.max_tokens_limit THEN
-        PERFORM @extschema@._steadytext_raise('22023', format('max_tokens exceeds system limit of %s', settings.max_tokens_limit),
-            'An administrator raises it with steadytext_config_set(''max_tokens_limit'', ...).');
+        PERFORM @extschema@._steadytext_raise('22023', 'max_tokens exceeds system limit',
+            format('The limit is %s; an administrator raises it with steadytext_config_set(''max_tokens_limit'', ...).',
+                   settings.max_tokens_limit));
     ELSIF seed < 0 THEN
         PERFORM @extschema@._steadytext_raise('22023', 'seed must be non-negative');
     ELSIF eos_string = '' THEN

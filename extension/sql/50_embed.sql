@@ -18,7 +18,8 @@ BEGIN
     ELSIF seed < 0 THEN
         PERFORM @extschema@._steadytext_raise('22023', 'seed must be non-negative');
     END IF;
-    chosen := @extschema@._steadytext_model_resolve('embedding', model, NULL, NULL, NULL, unsafe_mode);
+    -- without a model it means nothing here: SteadyText's own function takes it so
+    chosen := @extschema@._steadytext_model_resolve('embedding', model, NULL, NULL, NULL, unsafe_mode AND model IS NOT NULL);
     cached := use_cache AND settings.cache_enabled;
     params := jsonb_build_object('op', 'embed', 'model', chosen.name, 'digest', chosen.digest);
     IF NOT settings.shared_cache THEN

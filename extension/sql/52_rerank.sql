@@ -59,7 +59,7 @@ BEGIN
         PERFORM @extschema@._steadytext_raise('22004', 'return_scores cannot be null');
     END IF;
     RETURN QUERY SELECT r.document, CASE WHEN return_scores THEN r.score END
-                 FROM @extschema@._steadytext_rerank('query', query, documents, task, seed, model, unsafe_mode) r ORDER BY r.place;
+                 FROM @extschema@._steadytext_rerank('Query', query, documents, task, seed, model, unsafe_mode) r ORDER BY r.place;
 END
 $$;
 
@@ -71,7 +71,7 @@ CREATE FUNCTION @extschema@.steadytext_rerank_docs_only(
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 BEGIN
-    RETURN QUERY SELECT r.document FROM @extschema@._steadytext_rerank('query', query, documents, task, seed, model, unsafe_mode) r
+    RETURN QUERY SELECT r.document FROM @extschema@._steadytext_rerank('Query', query, documents, task, seed, model, unsafe_mode) r
                  ORDER BY r.place;
 END
 $$;
@@ -88,12 +88,12 @@ BEGIN
     IF top_k IS NULL THEN
         PERFORM @extschema@._steadytext_raise('22004', 'top_k cannot be null');
     ELSIF top_k < 1 THEN
-        PERFORM @extschema@._steadytext_raise('22023', 'top_k must be positive');
+        PERFORM @extschema@._steadytext_raise('22023', 'top_k must be greater than 0');
     ELSIF return_scores IS NULL THEN
         PERFORM @extschema@._steadytext_raise('22004', 'return_scores cannot be null');
     END IF;
     RETURN QUERY SELECT r.document, CASE WHEN return_scores THEN r.score END
-                 FROM @extschema@._steadytext_rerank('query', query, documents, task, seed, model, unsafe_mode) r
+                 FROM @extschema@._steadytext_rerank('Query', query, documents, task, seed, model, unsafe_mode) r
                  WHERE r.place <= top_k ORDER BY r.place;
 END
 $$;

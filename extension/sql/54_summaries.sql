@@ -79,6 +79,18 @@ CREATE AGGREGATE @extschema@.steadytext_summarize(text, jsonb) (
     SFUNC = @extschema@.steadytext_summarize_accumulate, STYPE = jsonb,
     FINALFUNC = @extschema@.steadytext_summarize_finalize);
 
+-- Without metadata.
+CREATE FUNCTION @extschema@._steadytext_summarize_plain(state jsonb, value text) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN @extschema@.steadytext_summarize_accumulate(state, value, '{}');
+END
+$$;
+
+CREATE AGGREGATE @extschema@.steadytext_summarize(text) (
+    SFUNC = @extschema@._steadytext_summarize_plain, STYPE = jsonb,
+    FINALFUNC = @extschema@.steadytext_summarize_finalize);
+
 -- What a summary of some rows leaves to keep, and the summary of what was kept.
 CREATE AGGREGATE @extschema@.steadytext_summarize_partial(text, jsonb) (
     SFUNC = @extschema@.steadytext_summarize_accumulate, STYPE = jsonb,

@@ -223,12 +223,14 @@ CREATE TABLE @extschema@.steadytext_rate_limits (
     last_reset_minute timestamptz NOT NULL DEFAULT pg_catalog.now(),
     last_reset_hour timestamptz NOT NULL DEFAULT pg_catalog.now(),
     last_reset_day timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    last_reset timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 
 COMMENT ON COLUMN @extschema@.steadytext_rate_limits.user_id IS 'A role, or a user_id that requests are made for';
 COMMENT ON COLUMN @extschema@.steadytext_rate_limits.current_minute_count IS
     'Requests since last_reset_minute, to look at; the arrival times decide';
+COMMENT ON COLUMN @extschema@.steadytext_rate_limits.last_reset IS 'When one of the counts last began anew';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.steadytext_rate_limits', '');
 
@@ -273,7 +275,9 @@ BEGIN
             current_hour_count = requests + CASE WHEN r.last_reset_hour > moment - interval '1 hour' THEN r.current_hour_count ELSE 0 END,
             last_reset_hour = CASE WHEN r.last_reset_hour > moment - interval '1 hour' THEN r.last_reset_hour ELSE moment END,
             current_day_count = requests + CASE WHEN r.last_reset_day > moment - interval '1 day' THEN r.current_day_count ELSE 0 END,
-            last_reset_day = CASE WHEN r.last_reset_day > moment - interval '1 day' THEN r.last_reset_day ELSE moment END
+            last_reset_day = CASE WHEN r.last_reset_day > moment - interval '1 day' THEN r.last_reset_day ELSE moment END,
+            last_reset = CASE WHEN least(r.last_reset_minute + interval '1 minute', r.last_reset_hour + interval '1 hour',
+                                         r.last_reset_day + interval '1 day') > moment THEN r.last_reset ELSE moment END
         WHERE r.user_id = who;
     END IF;
     RETURN pause;

@@ -160,9 +160,12 @@ BEGIN
     PERFORM @extschema@._steadytext_check_text(name, query, longest);
     PERFORM @extschema@._steadytext_check_text('task', task, longest);
     IF documents IS NULL THEN
-        PERFORM @extschema@._steadytext_raise('22004', 'documents cannot be null');
+        PERFORM @extschema@._steadytext_raise('22004', 'Documents cannot be null');
     ELSIF cardinality(documents) = 0 THEN
-        PERFORM @extschema@._steadytext_raise('22023', 'documents cannot be empty');
+        PERFORM @extschema@._steadytext_raise('22023', 'Documents array cannot be empty');
+    ELSIF array_position(documents, NULL) IS NOT NULL THEN
+        PERFORM @extschema@._steadytext_raise('22004', 'Documents cannot contain null elements',
+            format('documents[%s] is null.', array_position(documents, NULL)));
     ELSIF cardinality(documents) > 20000 THEN
         PERFORM @extschema@._steadytext_raise('22023',
             format('documents may hold at most 20000 texts, not %s', cardinality(documents)));
@@ -188,7 +191,7 @@ CREATE FUNCTION @extschema@.steadytext_rerank_async(
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN (@extschema@._steadytext_queue_push('rerank', ARRAY[query], documents,
-        @extschema@._steadytext_rerank_prepare('query', query, documents, task, return_scores, seed, model, unsafe_mode),
+        @extschema@._steadytext_rerank_prepare('Query', query, documents, task, return_scores, seed, model, unsafe_mode),
         priority, user_id, not_before, dedupe_key, max_retries))[1];
 END
 $$;
@@ -242,7 +245,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN
     PERFORM @extschema@._steadytext_check_texts('queries', queries);
     RETURN @extschema@._steadytext_queue_push('rerank', queries, documents,
-        @extschema@._steadytext_rerank_prepare('query', 'query', documents, task, return_scores, seed, model, unsafe_mode),
+        @extschema@._steadytext_rerank_prepare('Query', 'query', documents, task, return_scores, seed, model, unsafe_mode),
         priority, user_id, not_before, NULL, max_retries);
 END
 $$;

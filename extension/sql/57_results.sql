@@ -107,8 +107,9 @@ BEGIN
                 'Workers see a request when its transaction has committed, and a transaction at REPEATABLE READ never sees its end.');
         ELSIF waited >= timeout_seconds THEN
             PERFORM @extschema@._steadytext_raise('57014',
-                format('request %s is %s after %s seconds', request_id, found.status, timeout_seconds),
-                'It stays in the queue; wait again, or cancel it with steadytext_cancel_async().');
+                format('Timeout waiting for async result (%s seconds)', timeout_seconds),
+                format('Request %s is %s and stays in the queue; wait again, or cancel it with steadytext_cancel_async().',
+                       request_id, found.status));
         END IF;
         PERFORM pg_sleep(least(0.1, greatest(0.002, waited / 20), greatest(timeout_seconds - waited, 0.001)));
     END LOOP;

@@ -1,7 +1,9 @@
 -- Facts: what a text states, by constrained JSON, and one of each kind, by embedding.
 
 -- The schema leaves a small model no room to go on for ever, and keeps the whole answer within max_tokens_limit.
-CREATE FUNCTION @extschema@.steadytext_extract_facts(input_text text, max_facts integer DEFAULT 10) RETURNS jsonb
+CREATE FUNCTION @extschema@.steadytext_extract_facts(
+    input_text text, max_facts integer, model text, unsafe_mode boolean DEFAULT false
+) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
@@ -23,12 +25,20 @@ BEGIN
             'properties', jsonb_build_object('facts', jsonb_build_object(
                 'type', 'array', 'maxItems', max_facts, 'items', jsonb_build_object(
                     'type', 'string', 'minLength', 1, 'maxLength', longest)))),
-        least(settings.max_tokens_limit, max_facts * (longest + 8) + 16), true, 42, false, NULL)::jsonb;
+        least(settings.max_tokens_limit, max_facts * (longest + 8) + 16), true, 42, unsafe_mode, model)::jsonb;
     RETURN jsonb_build_object('facts', (
         SELECT coalesce(jsonb_agg(f.fact ORDER BY f.place), '[]')
         FROM (SELECT btrim(e.value) AS fact, min(e.ordinality) AS place
               FROM jsonb_array_elements_text(answer -> 'facts') WITH ORDINALITY e
               WHERE e.value ~ '[^[:space:]]' GROUP BY btrim(e.value)) f));
+END
+$$;
+
+-- By the default model.
+CREATE FUNCTION @extschema@.steadytext_extract_facts(input_text text, max_facts integer DEFAULT 10) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN @extschema@.steadytext_extract_facts(input_text, max_facts, NULL);
 END
 $$;
 

@@ -6,7 +6,7 @@ DECLARE
 BEGIN
     FOR member IN
         SELECT p.oid::regprocedure AS signature,
-               pg_catalog.regexp_replace(p.proname, '^(steadytext|st)_', '') AS name, p.proname
+               pg_catalog.regexp_replace(p.proname, '^(steadytext|st|ai)_', '') AS name, p.proname
         FROM pg_catalog.pg_proc p
         JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
         JOIN pg_catalog.pg_extension e ON d.refclassid = 'pg_catalog.pg_extension'::regclass AND e.oid = d.refobjid

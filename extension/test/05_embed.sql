@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(13);
+SELECT plan(14);
 
 SELECT steadytext_embed('A tree is a plant.')::text AS vector \gset
 SELECT is(vector_dims(:'vector'::vector), 384, 'the default model has 384 dimensions');
@@ -8,6 +8,7 @@ SELECT is(steadytext_embed('A tree is a plant.')::text, :'vector', 'the cache gi
 SELECT is(steadytext_embed('A tree is a plant.', use_cache => false)::text, :'vector', 'so does the model');
 SELECT is(steadytext_embed_cached('A tree is a plant.')::text, :'vector', 'so does embed_cached');
 SELECT is(st_embed('A tree is a plant.', seed => 7)::text, :'vector', 'the seed decides nothing');
+SELECT is(steadytext_embed('A tree is a plant.', unsafe_mode => true)::text, :'vector', 'unsafe_mode without a model means nothing');
 SELECT results_eq($$SELECT text FROM steadytext_embed_batch(ARRAY['b', NULL, 'a', 'b', 'A tree is a plant.'])$$,
     $$VALUES ('b'), (NULL), ('a'), ('b'), ('A tree is a plant.')$$, 'a batch keeps the order and duplicates');
 SELECT results_eq($$SELECT embedding IS NULL FROM steadytext_embed_batch(ARRAY['b', NULL])$$, 'VALUES (false), (true)', 'NULL embeds to NULL');

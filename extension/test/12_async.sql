@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(37);
+SELECT plan(38);
 
 SELECT throws_ok($$SELECT steadytext_generate_async(NULL)$$, '22004', 'Prompt cannot be null');
 SELECT throws_ok($$SELECT steadytext_generate_async('  ')$$, '22023', 'Prompt cannot be empty');
@@ -17,9 +17,9 @@ SELECT throws_ok($$SELECT steadytext_generate_async('x', model => 'none such')$$
 SELECT throws_ok($$SELECT steadytext_generate_async('x', model => 'openai:gpt')$$, '22023', NULL);
 SELECT throws_ok($$SELECT steadytext_embed_async('')$$, '22023', 'text_input cannot be empty');
 SELECT throws_ok($$SELECT steadytext_embed_async(repeat('x', 100001))$$, '22001', NULL);
-SELECT throws_ok($$SELECT steadytext_rerank_async('q', NULL)$$, '22004', 'documents cannot be null');
-SELECT throws_ok($$SELECT steadytext_rerank_async('q', '{}')$$, '22023', 'documents cannot be empty');
-SELECT throws_ok($$SELECT steadytext_rerank_async('q', ARRAY['a', NULL])$$, '22004', 'documents[2] cannot be null');
+SELECT throws_ok($$SELECT steadytext_rerank_async('q', NULL)$$, '22004', 'Documents cannot be null');
+SELECT throws_ok($$SELECT steadytext_rerank_async('q', '{}')$$, '22023', 'Documents array cannot be empty');
+SELECT throws_ok($$SELECT steadytext_rerank_async('q', ARRAY['a', NULL])$$, '22004', 'Documents cannot contain null elements');
 SELECT throws_ok($$SELECT steadytext_embed_batch_async(NULL)$$, '22004', 'texts cannot be null');
 SELECT throws_ok($$SELECT steadytext_generate_batch_async(ARRAY['a', ' '])$$, '22023', 'prompts[2] cannot be empty');
 SELECT throws_ok($$SELECT steadytext_check_async(NULL)$$, '22004', 'request_id cannot be null');
@@ -27,6 +27,8 @@ SELECT throws_ok($$SELECT steadytext_get_async_result(gen_random_uuid(), -1)$$, 
 SELECT throws_ok($$SELECT steadytext_cancel_async(gen_random_uuid())$$, 'P0002', NULL);
 SELECT throws_ok($$SELECT * FROM steadytext_check_async_batch(ARRAY[gen_random_uuid()])$$, 'P0002', NULL);
 
+SELECT steadytext_embed_async('second', false) AS uncached \gset
+SELECT is(params ? 'cache', false, 'embed_async may take use_cache second') FROM steadytext_queue WHERE request_id = :'uncached';
 SELECT is(cardinality(steadytext_embed_batch_async('{}')), 0, 'an empty batch is empty');
 SELECT steadytext_embed_batch_async(ARRAY['b one', 'b two', 'b three']) AS batch \gset
 SELECT is((SELECT array_agg(prompt ORDER BY i.place) FROM unnest(:'batch'::uuid[]) WITH ORDINALITY i (id, place)

@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(58);
+SELECT plan(67);
 
 SELECT steadytext_prompt_create('greeting', E'Hello {{ name }}!\nYou are {{ age }}.', 'Greets', '{"team": "a"}') AS prompt \gset
 SELECT is(steadytext_prompt_render('greeting', '{"name": "Ada", "age": 36}'), E'Hello Ada!\nYou are 36.', 'a prompt is filled in');
@@ -15,6 +15,11 @@ SELECT is(steadytext_prompt_diff('greeting', 1, 2),
     E'--- greeting@1\n+++ greeting@2\n@@ -1,2 +1,2 @@\n-Hello {{ name }}!\n-You are {{ age }}.\n+Good day {{ name }}!\n+You are {{ age | default("ageless") }}.', 'a diff shows what changed');
 SELECT is(steadytext_prompt_diff('greeting', 1, 1), '', 'or that nothing did');
 SELECT is(st_prompt_render('greeting', version => 1, strict => false), E'Hello !\nYou are .', 'without strict what is missing is empty');
+SELECT results_eq($$SELECT version_num, version_number FROM steadytext_prompt_get('greeting', 1)$$, 'VALUES (1, 1)', 'a version''s number has two names');
+SELECT results_eq($$SELECT version_num, is_active FROM steadytext_prompt_versions('greeting')$$, 'VALUES (1, false), (2, true)', 'the latest version is the active one');
+SELECT is(latest_version_num, 2, 'and its number is in the list') FROM steadytext_prompt_list() WHERE slug = 'greeting';
+SELECT is(v.version, 1, 'versions are joined by their prompt''s id') FROM steadytext_prompts p JOIN steadytext_prompt_versions v ON v.prompt_id = p.id
+    WHERE p.id = :'prompt' AND v.template LIKE 'Hello%';
 SELECT throws_ok($$UPDATE steadytext_prompt_versions SET template = 'x'$$, '55000', 'a prompt''s version never changes');
 SELECT throws_ok($$DELETE FROM steadytext_prompt_versions$$, '55000', 'a prompt''s version never changes');
 
@@ -43,6 +48,16 @@ SELECT throws_ok($$SELECT steadytext_prompt_create('a', 'x', metadata => NULL)$$
 SELECT throws_like($$SELECT steadytext_prompt_create('a', E'one\n{{ two')$$, 'line 2 of the template: %', 'a syntax error names its line');
 SELECT throws_ok(format('SELECT steadytext_prompt_create(''a'', %L)', template), '42601', NULL, 'refused: ' || template)
 FROM unnest(ARRAY['{{ x', '{% if %}', '{{ x|attr("y") }}', '{% include "x" %}', '{% import "x" as y %}', '{% extends "x" %}']) template;
+SELECT steadytext_prompt_create('bill', $${% for item in order.items %}{{ "%-6s|%6.2f"|format(item.name, item.price) }};{% endfor %}$$) \g /dev/null
+SELECT is(steadytext_prompt_render('bill', '{"order": {"items": [{"name": "tea", "price": 2.5}, {"name": "cake", "price": 3}]}}'), 'tea   |  2.50;cake  |  3.00;', 'numbers are formatted; an object''s key goes before its method');
+SELECT steadytext_prompt_create('pairs', $${% for k, v in order.items() %}{{ "%(k)s=%(v)s %%"|format(k=k, v=v) }};{% endfor %}$$) \g /dev/null
+SELECT is(steadytext_prompt_render('pairs', '{"order": {"items": 1, "n": 2}}'), 'n=2 %;items=1 %;', 'unless it is called');
+SELECT steadytext_prompt_create('wide', '{{ "%301d"|format(1) }}') \g /dev/null
+SELECT throws_ok($$SELECT steadytext_prompt_render('wide')$$, '22023', 'the template formats a value wider than 300 characters');
+SELECT steadytext_prompt_create('shown', '{{ "%r"|format(1) }}') \g /dev/null
+SELECT throws_ok($$SELECT steadytext_prompt_render('shown')$$, '42501', NULL, 'representations are not written');
+SELECT steadytext_prompt_create('got', '{{ order.get("items", 0) }} {{ order.keys }}') \g /dev/null
+SELECT is(steadytext_prompt_render('got', '{"order": {"get": 1, "items": 2, "keys": 3}}'), '2 3', 'whatever the keys are');
 SELECT steadytext_prompt_create('long', '{% for i in range(10000) %}{{ word }}{% endfor %}') \g /dev/null
 SELECT throws_ok($$SELECT steadytext_prompt_render('long', '{"word": "0123456789abcdef"}')$$, '22001', NULL, 'a rendered prompt has a greatest length');
 
@@ -75,7 +90,7 @@ SELECT is(pg_temp.as_role('steadytext_tap_two', query), '42501', 'and their make
 SELECT is(steadytext_prompt_delete('mine'), true, 'an administrator may delete');
 SELECT is(steadytext_prompt_delete('mine'), false, 'once');
 SELECT is(count(*), 0::bigint, 'versions go with their prompt') FROM steadytext_prompt_versions v
-    WHERE NOT EXISTS (SELECT FROM steadytext_prompts p WHERE p.prompt_id = v.prompt_id);
+    WHERE NOT EXISTS (SELECT FROM steadytext_prompts p WHERE p.id = v.prompt_id);
 SELECT is((SELECT array_agg(action ORDER BY id) FROM steadytext_audit_log WHERE details ->> 'slug' = 'mine'),
     ARRAY['prompt_create', 'prompt_delete'], 'the audit log tells who did it');
 

@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(52);
+SELECT plan(54);
 
 -- health
 SELECT steadytext_health_check() AS health \gset
@@ -82,10 +82,16 @@ SELECT is((SELECT status FROM steadytext_daemon_health WHERE daemon_id = 'lost')
 SELECT is((SELECT array_agg(action) FROM steadytext_audit_log WHERE user_id = 'tap'), ARRAY['kept'], 'younger audit entries stay');
 SELECT is(st_cleanup_job() - 'stale_daemons' - 'folded_hits', '{"requests": 0, "audit_entries": 0, "evicted": 0}', 'once');
 
+SELECT steadytext_rate_limit_set('counted', 9) \g /dev/null
+UPDATE steadytext_rate_limits SET last_reset_hour = now() - interval '2 hours' WHERE user_id = 'counted';
+SELECT steadytext_check_rate_limit('counted') \g /dev/null
+SELECT ok(last_reset > now() AND last_reset = last_reset_hour, 'a count that began anew is told') FROM steadytext_rate_limits WHERE user_id = 'counted';
+
 -- audit of administrative acts
 SELECT is((SELECT details FROM steadytext_audit_log WHERE action = 'config_set' ORDER BY id DESC LIMIT 1), '{"key": "cache_max_size_mb", "from": 500, "to": 0}', 'who set what');
 SELECT steadytext_config_set('daemon_client_secret_key', repeat('a', 40)) \g /dev/null
 SELECT is((SELECT details FROM steadytext_audit_log WHERE action = 'config_set' ORDER BY id DESC LIMIT 1), '{"key": "daemon_client_secret_key"}', 'but no secret');
+SELECT ok(bool_and(event_type = action AND created_at = "timestamp"), 'and when, under two names each') FROM steadytext_audit_log;
 SELECT steadytext_cache_clear() \g /dev/null
 SELECT ok(EXISTS (SELECT FROM steadytext_audit_log WHERE action = 'cache_clear'), 'who cleared the cache');
 SELECT steadytext_model_register('tap-model', 'generation', filename => 'tap.gguf') \g /dev/null

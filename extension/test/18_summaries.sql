@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(53);
+SELECT plan(56);
 
 CREATE TEMP TABLE note (day integer, body text);
 INSERT INTO note VALUES (1, 'The server started.'), (1, NULL), (1, 'The disk is full.'), (2, 'The server stopped.'), (2, ' '), (3, NULL);
@@ -73,6 +73,12 @@ SELECT throws_ok($$SELECT steadytext_agg('x', repeat('long ', 250))$$, '22001', 
 SELECT throws_ok($$SELECT steadytext_agg('x', 'task ' || g) FROM generate_series(1, 2) g$$, '22023', 'instruction must be the same for all rows of a group');
 SELECT throws_ok($$SELECT steadytext_summarize_finalize('{"room": "0000"}')$$, '22023', 'state is not a state of a summary');
 SELECT throws_ok(format('SELECT steadytext_summarize_combine(NULL, %L)', jsonb_set(state, '{parts,0}', '{}')), '22023', 'state2 is not a state of a summary') FROM daily WHERE day = 1;
+
+-- Other spellings.
+SELECT is(steadytext_summarize(body ORDER BY body), steadytext_summarize(body, '{}' ORDER BY body), 'metadata may be left out') FROM note WHERE day = 2;
+SELECT is(ai_summarize_final(state), steadytext_summarize_final(state), 'summaries have their former names')
+FROM (SELECT ai_summarize_partial(body, :'short' ORDER BY body) AS state FROM note WHERE day = 1) former;
+SELECT is(ai_summarize_text('The server stopped.', :'short'), steadytext_summarize_text('The server stopped.', :'short'), 'also that of one text');
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(24);
+SELECT plan(29);
 
 SELECT 'PostgreSQL is a database. It was first released in 1996. It is free.' AS body \gset
 SELECT steadytext_extract_facts(:'body') AS found \gset
@@ -11,6 +11,11 @@ SELECT is(st_extract_facts(:'body'), :'found'::jsonb, 'the alias does the same')
 SELECT is((SELECT count(*) FROM steadytext_cache WHERE generation_params ? 'schema'), 1::bigint, 'from the cache');
 SELECT ok(jsonb_array_length(steadytext_extract_facts(:'body', 1) -> 'facts') <= 1, 'max_facts holds');
 
+SELECT is(st_extract_facts(:'body', 10, 'smollm2-135m-instruct'), :'found'::jsonb, 'a model may be named');
+SELECT is(ai_extract_facts(:'body'), :'found'::jsonb, 'facts have their former names');
+SELECT throws_ok($$SELECT steadytext_extract_facts('x', 3, 'nobody')$$, 'P0002', 'there is no generation model "nobody"');
+SELECT throws_ok($$SELECT steadytext_extract_facts('x', 3, 'openai:any')$$, '22023', 'Remote models (containing '':'' ) require unsafe_mode=TRUE');
+SELECT is(ai_deduplicate_facts('["Tea is hot.", "Ice is cold."]', similarity_threshold => 0.0), '["Tea is hot."]', 'the similarity has its former name, too');
 SELECT throws_ok($$SELECT steadytext_extract_facts('x', 0)$$, '22023', 'max_facts must be between 1 and 50');
 SELECT throws_ok($$SELECT steadytext_extract_facts('x', 51)$$, '22023', 'max_facts must be between 1 and 50');
 SELECT throws_ok($$SELECT steadytext_extract_facts('x', NULL)$$, '22004', 'max_facts cannot be null');

@@ -24,3 +24,12 @@ COMMENT ON COLUMN @extschema@._steadytext_settings.generation_params IS
 
 DROP INDEX @extschema@.steadytext_queue_batch_idx;
 CREATE INDEX steadytext_queue_batch_idx ON @extschema@.steadytext_queue (batch_id, id) WHERE batch_id IS NOT NULL;
+
+-- Columns that SteadyText's own extension has. Calls lock the settings before these tables, so the update does.
+ALTER TABLE @extschema@.steadytext_rate_limits ADD COLUMN last_reset timestamptz NOT NULL DEFAULT pg_catalog.now();
+COMMENT ON COLUMN @extschema@.steadytext_rate_limits.last_reset IS 'When one of the counts last began anew';
+ALTER TABLE @extschema@.steadytext_audit_log ADD COLUMN event_id uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
+    ADD COLUMN event_type text GENERATED ALWAYS AS (action) STORED,
+    ADD COLUMN created_at timestamptz GENERATED ALWAYS AS ("timestamp") STORED;
+COMMENT ON COLUMN @extschema@.steadytext_audit_log.event_type IS 'action under the name that SteadyText''s own log has for it';
+COMMENT ON COLUMN @extschema@.steadytext_audit_log.created_at IS '"timestamp" under the name that SteadyText''s own log has for it';

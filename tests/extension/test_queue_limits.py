@@ -252,3 +252,11 @@ def test_what_was_rolled_back_at_repeatable_read_takes_no_place(connect: Session
             session.execute("SELECT steadytext_embed_batch_async(array_fill('x'::text, ARRAY[60]))")
     session.execute("SELECT steadytext_embed_batch_async(array_fill('x'::text, ARRAY[100]))")
     assert active(connect) == 100
+
+
+def test_a_wait_that_times_out_says_so(connect: Sessions) -> None:
+    session = connect()
+    row = session.execute("SELECT steadytext_embed_async('x')").fetchone()
+    with pytest.raises(psycopg.errors.QueryCanceled, match=r"^Timeout waiting for async result \(0 seconds\)") as late:
+        session.execute("SELECT steadytext_get_async_result(%s, 0)", row)
+    assert "is pending and stays in the queue" in (late.value.diag.message_hint or "")
