@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -200,6 +201,19 @@ def test_without_ray_the_command_says_what_to_install(
     assert done.exit_code == 1
     assert "Ray is not installed here" in done.output
     assert "pip install 'pg-steadytext[ray]'" in done.output
+
+
+def test_a_cluster_that_is_not_there_is_named_at_once(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], pages: Store
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+    done = CliRunner().invoke(app, ["backfill", "--engine", "ray", "pages", "--address", address])
+    assert done.exit_code == 1
+    assert f"no Ray cluster at {address}" in " ".join(done.output.split())
+    assert not pages.rows("SELECT FROM _steadytext_autoembed_work WHERE keys = '{}'"), "the backfill is free again"
 
 
 def test_an_actor_makes_the_daemon_s_bytes(pages: Store, parameters: dict[str, str]) -> None:

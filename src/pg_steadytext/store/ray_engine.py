@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import tempfile
 import time
 from collections import Counter
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 OBJECT_STORE_BYTES = 512 * 2**20
 """Of a Ray that is started for this alone: some ranges and their vectors at a time."""
+CONNECT_SECONDS = 10.0
 NOTED_EACH = 1.0
 """Least seconds between two notes of how far the backfill is."""
 
@@ -57,7 +59,8 @@ def backfill(
 ) -> Outcome:
     """Embed what a declared table still lacks, on a Ray cluster: of an address, of RAY_ADDRESS, or one of its own.
 
-    Raises InvalidArgument without Ray, psycopg.Error for what the database refuses, ModelFailed when Ray gives up.
+    Raises InvalidArgument without Ray, psycopg.Error for what the database refuses, ModelFailed without a cluster or
+    when Ray gives up.
     """
     ray = _ray()
     with Ticket(parameters, table, destination) as ticket:
@@ -98,19 +101,39 @@ class _cluster:  # noqa: N801 (used as a function is)
     def __enter__(self) -> None:
         if self._ray.is_initialized():
             return
+        _knock(self._address)
         own = {"num_cpus": self._actors, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-        self._ray.init(
-            address=self._address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            **(own if self._address == "local" else {}),
-        )
+        try:
+            self._ray.init(
+                address=self._address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **(own if self._address == "local" else {}),
+            )
+        except (ConnectionError, RuntimeError, ValueError, self._ray.exceptions.RayError) as error:
+            raise ModelFailed(
+                f"no Ray cluster at {self._address}: {_cause(error)}",
+                hint="Where it asks for a token: RAY_AUTH_MODE=token, and the token in ~/.ray/auth_token.",
+            ) from error
         self._is_mine = True
 
     def __exit__(self, *_: object) -> None:
         if self._is_mine:
             self._ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Find out at once what Ray finds out after minutes, and ends the process for: that nobody listens there."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ModelFailed(
+            f"no Ray cluster at {address}: {error}", hint="Its head listens on port 6379 unless told otherwise."
+        ) from error
 
 
 def _run(
