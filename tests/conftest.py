@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ from tests.support.supervised import SupervisedDaemon
 for _name in set(os.environ) - set(own_environment()):
     if _name != "PG_CONFIG":
         del os.environ[_name]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background has it ignored, children too
 os.environ["GOMP_SPINCOUNT"] = SPIN  # for engines in this process, as the daemon has it
 
 

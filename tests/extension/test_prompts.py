@@ -206,7 +206,6 @@ PUBLISHED = [
     "{{ 'a'.maketrans('a', 'b') }}",
     "{{ (1,) * 1000000000 }}",
     "{{ 1000000000 * 'ab' }}",
-    "{{ ('9' * 100000)|int * ('9' * 100000)|int }}",
     "{{ 'a b'|wordwrap(1, wrapstring='x' * 900000) }}",
     "{{ [1]|slice(1000000000)|list }}",
     "{{ range(10000)|random }}",
@@ -234,6 +233,11 @@ def test_every_escape_is_refused(strict: bool, connection: psycopg.Connection) -
         began = time.monotonic()
         assert outcome(connection, f"escape-{number}", template, strict) in REFUSED, template
         assert time.monotonic() - began < 10, template
+
+
+def test_a_number_of_many_digits_is_none(connection: psycopg.Connection) -> None:
+    # newer ones of Jinja's filter give its default where Python refuses so many digits
+    assert outcome(connection, "digits", "{{ ('9' * 100000)|int * ('9' * 100000)|int }}", True) in REFUSED | {"('0',)"}
 
 
 @pytest.mark.parametrize("template", NOWHERE)
