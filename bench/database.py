@@ -14,9 +14,14 @@ COPIED = ("daemon_host", "daemon_port")
 
 @contextmanager
 def own_database() -> Iterator[None]:
-    """Create a database with the extension, set to the same daemon; ``PGDATABASE`` names it within the block."""
+    """Create a database with the extension, set to the same daemon; ``PGDATABASE`` names it within the block.
+
+    Raises SystemExit while another benchmark has its own.
+    """
     usual = os.environ["PGDATABASE"]
     with psycopg.connect(autocommit=True) as connection:
+        if connection.execute("SELECT pg_try_advisory_lock(hashtext(%s))", (NAME,)).fetchone() != (True,):
+            raise SystemExit("another benchmark runs on this server: one at a time, or neither figure means anything")
         values = [connection.execute("SELECT steadytext_config_get(%s)", (key,)).fetchone() for key in COPIED]
         connection.execute(f"DROP DATABASE IF EXISTS {NAME} WITH (FORCE)")
         connection.execute(f"CREATE DATABASE {NAME}")
