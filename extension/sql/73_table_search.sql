@@ -209,8 +209,8 @@ DECLARE
     pending constant text[] := CASE WHEN plan ->> 'chunk' LIKE 'NULL%' THEN NULL
         ELSE @extschema@._steadytext_search_pending(relation, (plan ->> 'autoembed')::integer) END;
 BEGIN
-    EXECUTE format('SELECT websearch_to_tsquery(%1$s, $1), replace(plainto_tsquery(%1$s, $1)::text, '' & '', '' | '')::tsquery',
-                   plan ->> 'language') INTO every, either USING query;
+    EXECUTE format('SELECT websearch_to_tsquery(%s, $1), replace(plainto_tsquery(%s, $1)::text, '' & '', '' | '')::tsquery',
+                   plan ->> 'language', plan ->> 'language') INTO every, either USING query;
     IF numnode(every) > 0 THEN
         RETURN QUERY SELECT f.* FROM @extschema@._steadytext_search_texts(
             relation, plan, pending, filter, most, 0, document || ' OPERATOR(pg_catalog.@@) $1', format('pg_catalog.ts_rank_cd(%s, $1)', document), every, NULL, NULL, path) f;
