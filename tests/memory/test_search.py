@@ -55,7 +55,7 @@ def test_hybrid_joins_both_arms_by_their_ranks(person: Person) -> None:
     assert bodies(found)[0] == NOTES[3]
     first = found["items"][0]
     assert first["ranks"] == {"semantic": 1, "keyword": 1}
-    assert first["score"] == pytest.approx(2 / 11)
+    assert first["score"] == pytest.approx(1.6 / 6)
     assert len(found["items"]) == len(NOTES)
     assert search(person, "heating")["items"][0]["ranks"] is None
 

@@ -17,7 +17,7 @@ from tests.memory.spenders import add_user
 from tests.support.daemon import DaemonProcess
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
-QUESTIONS = 320
+LEAST_QUESTIONS = 300
 
 
 @pytest.fixture
@@ -38,13 +38,13 @@ def base(cluster: PrivateCluster, database: str) -> Iterator[psycopg.Connection]
 def test_both_arms_together_find_what_each_finds(base: psycopg.Connection, daemon: DaemonProcess, quality: Any) -> None:
     user = add_user(base)
     with DaemonClient(f"tcp://127.0.0.1:{daemon.port}") as client:
-        asked = quality.fill(base, client, user, quality.sample(QUESTIONS))
-    assert len({one.question for one in asked}) == QUESTIONS
+        asked = quality.fill(base, client, user, quality.pairs())
+    assert len({one.question for one in asked}) >= LEAST_QUESTIONS
     base.execute("ANALYZE memory.memories, memory.embeddings")
     found = {mode: quality.measure(base, user, asked, mode) for mode in quality.MODES}
     for arm in ("keyword", "semantic"):
-        assert found["hybrid"].recall >= found[arm].recall, found
-        assert found["hybrid"].reciprocal >= found[arm].reciprocal, found
+        assert found["hybrid"].recall > found[arm].recall, found
+        assert found["hybrid"].reciprocal > found[arm].reciprocal, found
     assert found["keyword"].recall > 0.6, found
 
 

@@ -62,7 +62,8 @@ END
 $$;
 
 -- Both arms, joined by reciprocal rank fusion (Cormack, Clarke, Buettcher 2009). Their k = 60 is for lists a thousand deep;
--- of 40, k = 10 keeps the first places worth more than the last. Every row is read under row-level security, whoever
+-- of 40, k = 5 keeps the first places worth more than the last, and what has the words is likelier to be beside the point
+-- than what means the same. Every row is read under row-level security, whoever
 -- nominated it. p_worded and p_shown are what words found, where that is known already.
 DROP FUNCTION IF EXISTS memory.find(text, text, text, jsonb, integer, double precision, boolean, boolean);
 CREATE OR REPLACE FUNCTION memory.find(
@@ -94,7 +95,7 @@ BEGIN
     ), fused AS (
         SELECT coalesce(n.id, w.id) AS id, n.similarity, n.place AS near, w.place AS worded,
                CASE p_mode WHEN 'semantic' THEN n.similarity
-                    ELSE coalesce(1.0 / (10 + n.place), 0) + coalesce(1.0 / (10 + w.place), 0) END AS score
+                    ELSE coalesce(1.0 / (5 + n.place), 0) + coalesce(0.6 / (5 + w.place), 0) END AS score
         FROM near n FULL JOIN worded w ON w.id = n.id
     ), best AS (
         SELECT m, f.* FROM fused f JOIN memory.memories m ON m.user_id = memory.me() AND m.id = f.id
