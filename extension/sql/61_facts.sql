@@ -2,7 +2,7 @@
 
 -- The schema leaves a small model no room to go on for ever, and keeps the whole answer within max_tokens_limit.
 CREATE FUNCTION @extschema@.steadytext_extract_facts(
-    input_text text, max_facts integer, model text, unsafe_mode boolean DEFAULT false
+    input_text text, max_facts integer DEFAULT 10, model text DEFAULT NULL, unsafe_mode boolean DEFAULT false
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -31,14 +31,6 @@ BEGIN
         FROM (SELECT btrim(e.value) AS fact, min(e.ordinality) AS place
               FROM jsonb_array_elements_text(answer -> 'facts') WITH ORDINALITY e
               WHERE e.value ~ '[^[:space:]]' GROUP BY btrim(e.value)) f));
-END
-$$;
-
--- By the default model.
-CREATE FUNCTION @extschema@.steadytext_extract_facts(input_text text, max_facts integer DEFAULT 10) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN @extschema@.steadytext_extract_facts(input_text, max_facts, NULL);
 END
 $$;
 

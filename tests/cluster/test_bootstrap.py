@@ -13,7 +13,7 @@ from bootstrap import pgvector, places, stamps
 from bootstrap.console import CannotGoOnError
 from bootstrap.packages import missing
 from bootstrap.system import run
-from pg_steadytext.cli.doctor_server import extensions
+from pg_steadytext.cli.doctor_server import OLDEST_VECTOR, extensions
 from pg_steadytext.cluster.binaries import Binaries
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -58,6 +58,7 @@ def test_apts_sources_are_read_in_both_forms(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_pgvector_without_iterative_scans_is_not_taken(version: str, will_do: bool) -> None:
     assert pgvector.is_new_enough(version) is will_do
+    assert pgvector.OLDEST == OLDEST_VECTOR
 
 
 def test_an_old_pgvector_of_somebodys_stays_and_is_named(tmp_path: Path) -> None:
