@@ -20,7 +20,7 @@ from tests.memory.lanes import SHORT, Model, Post
 from tests.memory.rabbit_server import RabbitServer
 from tests.memory.server import Person
 from tests.memory.sqs_server import SqsServer
-from tests.memory.test_enrichment import by_models
+from tests.memory.test_enrichment import by_model
 from tests.memory.test_enrichment_handler import FOUND, Allowing
 from tests.queue.workers import until
 from tests.support.daemon import DaemonProcess
@@ -75,7 +75,7 @@ def test_each_memory_is_described_once_though_every_message_comes_twice_to_two_c
 
     asyncio.run(run())
     assert sum(model.asked.values()) == 12
-    assert [len(by_models(person, memory)) for person, memory in saved] == [1] * 12
+    assert [len(by_model(person, memory)) for person, memory in saved] == [1] * 12
 
 
 def test_a_second_delivery_while_the_first_is_at_work_asks_no_model(post: Post) -> None:
@@ -292,7 +292,7 @@ def test_a_killed_worker_leaves_its_memory_to_the_next_one(post: Post, daemon: D
 
     until(is_done, 90, lambda: worker.log)
     post.finding.stop_workers()
-    assert len(by_models(person, saved)) == 1
+    assert len(by_model(person, saved)) == 1
     asyncio.run(post.until(post.is_empty))
 
 

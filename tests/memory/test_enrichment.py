@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pg_steadytext.memory.domain import enrichment
+from pg_steadytext.memory.domain import embedding, enrichment
 from tests.memory.finding import Finding
 from tests.memory.server import Person
 from tests.queue.workers import WorkerProcess, until
@@ -28,10 +28,10 @@ def enriched(finding: Finding, person: Person, seconds: float = 90) -> list[dict
     return memories()
 
 
-def by_models(person: Person, memory: str) -> list[dict[str, Any]]:
+def by_model(person: Person, memory: str, model: str = enrichment.MODEL) -> list[dict[str, Any]]:
     """The versions that a model made."""
     items = person.api.get(f"/v1/memories/{memory}/history").json()["items"]
-    return [entry for entry in items if entry["actor"]["kind"] == "model"]
+    return [entry for entry in items if entry["actor"] == {"kind": "model", "name": model}]
 
 
 def test_a_note_is_described_in_the_form_asked_for_and_each_time_alike(finding: Finding, daemon: DaemonProcess) -> None:
@@ -57,11 +57,10 @@ def test_a_note_is_described_in_the_form_asked_for_and_each_time_alike(finding: 
     told = ("text", "category", "confidence")
     assert [[fact[field] for field in told] for fact in facts] == [[fact[field] for field in told] for fact in others]
 
-    (version,) = by_models(one, mine["id"])
-    assert (version["version"], version["actor"]["name"]) == (2, enrichment.MODEL)
-    assert version["changes"] == {field: [None, mine[field]] for field in ("title", "category")} | {
-        "tags": [[], mine["tags"]]
-    }
+    (sorted_out,) = by_model(one, mine["id"], embedding.MODEL)
+    assert (sorted_out["version"], sorted_out["changes"]) == (2, {"category": [None, mine["category"]]})
+    (version,) = by_model(one, mine["id"])
+    assert (version["version"], version["changes"]) == (3, {"title": [None, mine["title"]], "tags": [[], mine["tags"]]})
     changed = one.api.get("/v1/sync", params={"since": cursor}).json()["items"]
     assert [item["memory"]["title"] for item in changed] == [mine["title"]]
     assert one.api.get("/v1/usage").json()["enrichments"]["used"] == 1
@@ -95,7 +94,7 @@ def test_a_killed_worker_and_two_at_once_describe_each_memory_once(finding: Find
     enriched(finding, person)
     finding.stop_workers()
     for memory in saved:
-        assert len(by_models(person, memory["id"])) == 1
+        assert len(by_model(person, memory["id"])) == 1
     twice = finding.superuser.execute(
         "SELECT memory_id FROM memory.facts WHERE user_id = %s "
         "GROUP BY memory_id HAVING count(DISTINCT created_at) > 1",
@@ -108,7 +107,9 @@ def test_while_the_model_is_away_the_breaker_opens_saves_go_on_and_then_all_is_d
     finding: Finding, daemon: DaemonProcess
 ) -> None:
     finding.superuser.execute(
-        "UPDATE memory.ai_breaker_rules SET least_calls = 2, open_seconds = 2 WHERE name = %s", (enrichment.MODEL,)
+        "INSERT INTO memory.ai_breaker_rules SELECT r.* FROM memory.ai_breaker_rules r0, jsonb_populate_record("
+        "r0, jsonb_build_object('name', %s::text, 'least_calls', 2, 'open_seconds', 2)) r WHERE r0.name = '*'",
+        (embedding.MODEL,),
     )
     person = finding.person()
     daemon.stop()
@@ -117,7 +118,7 @@ def test_while_the_model_is_away_the_breaker_opens_saves_go_on_and_then_all_is_d
 
     def state() -> object:
         row = finding.superuser.execute(
-            "SELECT state FROM memory.ai_breakers WHERE name = %s", (enrichment.MODEL,)
+            "SELECT state FROM memory.ai_breakers WHERE name = %s", (embedding.MODEL,)
         ).fetchone()
         return row and row[0]
 
@@ -131,9 +132,27 @@ def test_while_the_model_is_away_the_breaker_opens_saves_go_on_and_then_all_is_d
     done = enriched(finding, person)
     finding.stop_workers()
     assert [memory["enrichment_error"] for memory in done] == [None, None]
-    assert [len(by_models(person, memory["id"])) for memory in (first, second)] == [1, 1]
+    assert [len(by_model(person, memory["id"])) for memory in (first, second)] == [1, 1]
     assert state() == "closed"
-    finding.superuser.execute("DELETE FROM memory.ai_breaker_rules WHERE name = %s", (enrichment.MODEL,))
+    finding.superuser.execute("DELETE FROM memory.ai_breaker_rules WHERE name = %s", (embedding.MODEL,))
+
+
+def test_notes_are_sorted_by_what_they_are_about(finding: Finding, daemon: DaemonProcess) -> None:
+    expected = {
+        "My cholesterol is a bit too high, less cheese from now on.": "health",
+        "Our ferry to Crete was two hours late.": "travel",
+        "Moved 5,000 into the index fund, fees are 0.2 %.": "finance",
+        "The living room needs thicker curtains.": "home",
+        "What if the app suggested recipes from what is left in the fridge?": "idea",
+        "Favourite ice cream: pistachio.": "preference",
+    }
+    person = finding.person()
+    for body in expected:
+        person.save(body)
+    start_worker(finding)
+    found = {memory["body"]: memory["category"] for memory in enriched(finding, person)}
+    finding.stop_workers()
+    assert found == expected
 
 
 def test_without_enrichment_the_worker_leaves_it_pending(finding: Finding, daemon: DaemonProcess) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from pg_steadytext.daemon.aio import AsyncDaemonClient
 from pg_steadytext.errors import DaemonUnavailable, InvalidArgument
-from pg_steadytext.memory.domain import enrichment
+from pg_steadytext.memory.domain import embedding, enrichment
 from pg_steadytext.memory.domain.spending import T, Tokens, UnaffordableError
 from pg_steadytext.memory.jobs.enrichment import Describing, MemoryEnrichment
 from pg_steadytext.memory.settings import MemorySettings
@@ -63,7 +63,7 @@ def handle(finding: Finding) -> Handle:
 
     def run(
         person: Person, memory: str, found: Any = FOUND, guard: Any = None, meanwhile: Callable[[], Any] = lambda: None,
-        model: str = enrichment.MODEL,
+        model: str = enrichment.MODEL, nearest: str = "Health",
     ) -> Any:  # fmt: skip
         async def connect() -> psycopg.AsyncConnection:
             info = finding.superuser.info
@@ -80,6 +80,12 @@ def handle(finding: Finding) -> Handle:
             text = found if isinstance(found, str) else json.dumps(found)
             return SimpleNamespace(text=text, prompt_tokens=len(asked) // 4, completion_tokens=100)
 
+        async def embed_batch(texts: list[str], **options: Any) -> Any:
+            assert options["model"] == embedding.MODEL
+            text, *categories = texts
+            near = [text, *(words for words in categories if words.startswith(nearest))]
+            return SimpleNamespace(embeddings=["[1,0]" if words in near else "[0,1]" for words in texts])
+
         async def announce(channel: str, payload: str) -> None: ...
 
         async def work() -> Any:
@@ -87,7 +93,7 @@ def handle(finding: Finding) -> Handle:
             handler = MemoryEnrichment(describing)
             params = json.dumps({"user": str(person.id), "memory": memory})
             job = Job(1, memory, handler.lane, 1, 5, datetime.now(UTC), None, None, params, False)
-            daemon = cast("AsyncDaemonClient", SimpleNamespace(generate=generate))
+            daemon = cast("AsyncDaemonClient", SimpleNamespace(generate=generate, embed_batch=embed_batch))
             try:
                 (outcome,) = await handler.run([job], Context(daemon, announce))
             finally:
@@ -137,6 +143,51 @@ def test_what_a_person_wrote_stays_and_what_a_model_wrote_is_its_own_to_replace(
     assert (now["title"], now["category"], now["tags"]) == ("Anew", "mine", ["new"])
 
 
+def changed(person: Person, memory: str) -> list[tuple[str, set[str]]]:
+    """Who changed what of a memory, the newest first."""
+    items = person.api.get(f"/v1/memories/{memory}/history").json()["items"]
+    return [(entry["actor"]["name"], set(entry["changes"])) for entry in items if entry["actor"]["kind"] == "model"]
+
+
+def test_the_category_is_the_one_nearest_in_meaning_and_there_before_the_description(
+    finding: Finding, handle: Handle
+) -> None:
+    person = finding.person()
+    memory = person.save(NOTE)["id"]
+    seen: list[dict[str, Any]] = []
+    assert handle(person, memory, meanwhile=lambda: seen.append(read(person, memory))) == "done"
+    (before,) = seen
+    assert (before["category"], before["title"], before["enrichment_status"]) == ("health", None, "pending")
+    assert changed(person, memory) == [(enrichment.MODEL, {"title", "tags"}), (embedding.MODEL, {"category"})]
+
+    # A model's own category is chosen anew for another text, a person's is not asked for.
+    patch(person, memory, body="Another text altogether.")
+    assert handle(person, memory, {**FOUND, "category": "travel"}, nearest="Travel") == "done"
+    assert read(person, memory)["category"] == "travel"
+    patch(person, memory, body="A third text altogether.", category="mine")
+    guard = Allowing()
+    assert handle(person, memory, guard=guard) == "done"
+    assert (read(person, memory)["category"], guard.asked) == ("mine", [("enrichment", enrichment.MODEL)])
+
+
+def test_categories_are_what_their_table_says(finding: Finding, handle: Handle) -> None:
+    person = finding.person()
+    finding.superuser.execute("INSERT INTO memory.categories VALUES ('garden', 90)")
+    try:
+        memory = person.save("The roses need water.")["id"]
+        assert handle(person, memory, {**FOUND, "category": "garden"}, nearest="garden") == "done"
+        assert read(person, memory)["category"] == "garden"
+        finding.superuser.execute("CREATE TEMP TABLE kept AS TABLE memory.categories")
+        finding.superuser.execute("DELETE FROM memory.categories")
+        bare = person.save("Nobody sorts this.")["id"]
+        guard = Allowing()
+        assert handle(person, bare, {**FOUND, "category": None}, guard=guard) == "done"
+        assert (read(person, bare)["category"], guard.asked) == (None, [("enrichment", enrichment.MODEL)])
+        finding.superuser.execute("INSERT INTO memory.categories TABLE kept")
+    finally:
+        finding.superuser.execute("DELETE FROM memory.categories WHERE name = 'garden'")
+
+
 def test_a_models_title_does_not_undo_the_embedding(finding: Finding, handle: Handle) -> None:
     person = finding.person()
     memory = person.save("A note to be embedded.")["id"]
@@ -162,7 +213,7 @@ def test_what_was_read_before_a_change_is_not_written(finding: Finding, handle: 
     assert handle(person, memory, meanwhile=meanwhile) == "nothing to do"
     if change == "another worker":
         now = read(person, memory)
-        assert (now["title"], now["version"]) == ("The first one's", 2)
+        assert (now["title"], now["version"]) == ("The first one's", 3)
     elif change == "patch":
         now = read(person, memory)
         assert (now["title"], now["enrichment_status"]) == (None, "pending")
@@ -187,7 +238,7 @@ def test_what_cannot_be_afforded_is_paused_until_its_window_opens(finding: Findi
     memory = person.save("too dear")["id"]
     guard = Allowing(datetime.now(UTC) + timedelta(seconds=1.5))
     assert handle(person, memory, guard=guard) == "paused"
-    assert guard.asked == [("enrichment", enrichment.MODEL)]
+    assert guard.asked == [("embedding", embedding.MODEL)]
     (waiting,) = person.api.get("/v1/memories", params={"enrichment": "paused"}).json()["items"]
     assert waiting["enrichment_error"] == "the user's budget of the day is spent"
     ((queued, pause),) = finding.superuser.execute("SELECT queued, pause FROM memory.queue_enrichments()").fetchall()
@@ -216,7 +267,7 @@ def test_what_fails_is_listed_and_queued_again_when_asked(finding: Finding, hand
     assert handle(person, memory) == "done"
     assert person.api.post(f"/v1/memories/{memory}/enrich").json()["enrichment_status"] == "pending"
     assert handle(person, memory) == "done"
-    assert read(person, memory)["version"] == 2
+    assert read(person, memory)["version"] == 3
 
     garbled = person.save("garbled")["id"]
     outcome = handle(person, garbled, '{"title": 3}')
@@ -234,7 +285,7 @@ def test_another_model_is_asked_paid_for_and_named(
     person = finding.person()
     memory = person.save(NOTE)["id"]
     assert handle(person, memory, guard=guard, model=model) == "done"
-    assert guard.asked == [("enrichment", "a-better-one")]
+    assert guard.asked == [("embedding", embedding.MODEL), ("enrichment", "a-better-one")]
     version = person.api.get(f"/v1/memories/{memory}/history").json()["items"][0]
     assert version["actor"] == {"kind": "model", "name": "a-better-one"}
 
@@ -303,9 +354,9 @@ def test_what_the_note_does_not_bear_out_is_left_out() -> None:
 def test_a_long_text_is_read_to_its_bound_and_the_answers_bounds_hold_its_reservation() -> None:
     asked = enrichment.question("ü" * 5000)
     assert asked.count("ü") == enrichment.MOST_TEXT_TOKENS // 2
-    schema = enrichment.schema(["note"])
+    schema = enrichment.schema("note")
     assert schema["properties"]["category"] == {"enum": ["note"]}
-    assert "category" not in enrichment.schema([])["properties"]
+    assert "category" not in enrichment.schema(None)["properties"]
     fact = json.dumps({"text": "\x01" * enrichment.FACT_CHARACTERS, "category": "x" * 20, "confidence": 0.123456})
     tags = [20 * "t"] * enrichment.MOST_TAGS
     longest = json.dumps(

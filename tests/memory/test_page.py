@@ -70,5 +70,5 @@ def test_the_examples_of_enrichment_run(
     finding.start_worker(STEADYTEXT_MEMORY_ENRICHMENT="1")
     monkeypatch.setenv("STEADYTEXT_MEMORY_URL", finding.server.url)
     monkeypatch.setenv("MEMORY_KEY", finding.person().key)
-    run_examples("memory_enrichment.md", 4)
+    run_examples("memory_enrichment.md", 5)
     finding.stop_workers()

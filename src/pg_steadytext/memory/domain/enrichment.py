@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -29,20 +30,20 @@ FACT_CATEGORY = "^[a-z]{3,20}$"
 GROUNDED = 0.7
 """The least share of a title's or a fact's runs of three characters that the note has too."""
 
-QUESTION = """Describe each note as JSON.
+BEGINNING = """Describe each note as JSON.
 
 Note: The train to Basel leaves at 8:14 from platform 7.
-{{"title": "Train to Basel", "category": "travel", "tags": ["train", "basel"], "facts": [{{"text": \
-"The train to Basel leaves at 8:14.", "category": "schedule", "confidence": 0.9}}]}}
+{"title": "Train to Basel", "category": "travel", "tags": ["train", "basel"], "facts": [{"text": \
+"The train to Basel leaves at 8:14.", "category": "schedule", "confidence": 0.9}]}
 
 Note: My doctor says I should drink more water and sleep eight hours.
-{{"title": "Doctor's advice", "category": "health", "tags": ["doctor", "sleep", "water"], "facts": [{{"text": \
-"The doctor advises more water and eight hours of sleep.", "category": "advice", "confidence": 0.9}}]}}
+{"title": "Doctor's advice", "category": "health", "tags": ["doctor", "sleep", "water"], "facts": [{"text": \
+"The doctor advises more water and eight hours of sleep.", "category": "advice", "confidence": 0.9}]}
 
-Note: {note}
-"""
-"""Examples, since a small model follows them where it does not follow instructions."""
-EXAMPLES = frozenset(re.findall(r"[a-z0-9]+", QUESTION.casefold()))
+Note: """
+"""How every question begins, which the engine keeps: examples, since a small model follows them where it does not
+follow instructions."""
+EXAMPLES = frozenset(re.findall(r"[a-z0-9]+", BEGINNING.casefold()))
 """The words of the examples."""
 
 
@@ -70,23 +71,29 @@ class Description:
 
 
 def question(body: str) -> str:
-    """Ask about a memory's text, of which the beginning is read."""
-    return QUESTION.format(note=body.encode()[:MOST_TEXT_TOKENS].decode(errors="ignore"))
+    """Ask about a memory's text, of which so much is read; the words that come after ``BEGINNING``."""
+    return body.encode()[:MOST_TEXT_TOKENS].decode(errors="ignore") + "\n"
 
 
 def most_tokens(asked: str) -> Tokens:
-    """Return what an answer may take at most."""
-    return Tokens(len(asked.encode()) + MOST_FRAME_TOKENS, MOST_WRITTEN_TOKENS)
+    """Return what an answer to a question may take at most."""
+    return Tokens(len((BEGINNING + asked).encode()) + MOST_FRAME_TOKENS, MOST_WRITTEN_TOKENS)
 
 
-def schema(categories: Sequence[str]) -> dict[str, Any]:
-    """Return the JSON schema that the answer is held to; without categories it names none."""
+def nearest(vector: Sequence[float], others: Sequence[Sequence[float]]) -> int:
+    """Return the place of the unit-length vector that is nearest to another one, the first of equals."""
+    likenesses = [sum(map(operator.mul, vector, other)) for other in others]
+    return likenesses.index(max(likenesses))
+
+
+def schema(category: str | None) -> dict[str, Any]:
+    """Return the JSON schema that the answer is held to, with the memory's category where it has one."""
     fact = _object(
         text={"type": "string", "minLength": 3, "maxLength": FACT_CHARACTERS},
         category={"type": "string", "pattern": FACT_CATEGORY},
         confidence={"type": "number", "minimum": 0, "maximum": 1},
     )
-    chosen: dict[str, Any] = {"category": {"enum": list(categories)}} if categories else {}
+    chosen: dict[str, Any] = {"category": {"enum": [category]}} if category is not None else {}
     return _object(
         title={"type": "string", "minLength": 3, "maxLength": TITLE_CHARACTERS},
         **chosen,

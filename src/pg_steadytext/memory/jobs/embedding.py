@@ -24,7 +24,7 @@ PURPOSE = "embedding"
 BATCH = 64
 """Memories of one run, and so of one writing, which keeps their owners from deleting them as long as it lasts."""
 CONCURRENCY = 2
-LOCKED_PAUSE = 0.2
+LOCKED_PAUSE = 0.05
 FEW = 8
 """So few memories of one user are somebody's who waits for them; more are a batch."""
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import orjson
 import psycopg
 
 from pg_steadytext import statements
 from pg_steadytext.errors import Busy, DaemonLost, DaemonUnavailable, ModelFailed, SteadyTextError
-from pg_steadytext.memory.domain import enrichment
+from pg_steadytext.memory.domain import embedding, enrichment
 from pg_steadytext.memory.domain.enrichment import Description
 from pg_steadytext.memory.domain.spending import (
     CallFailedError,
@@ -40,6 +41,7 @@ class Text:
     id: UUID
     body: str
     digest: bytes
+    category: str | None = None
 
 
 class Describing:
@@ -49,6 +51,8 @@ class Describing:
         self.session = Session(connect, "enrichment", sql=SQL)
         self._guard = guard
         self._model = model
+        self._stand_for: list[str] = []
+        self._vectors: list[list[float]] = []
 
     async def describe(self, user: UUID, memory: UUID, context: Context, digest: bytes | None = None) -> Outcome:
         """Describe a memory, if it still says what the digest was made of; the answer's text says what was done.
@@ -90,19 +94,29 @@ class Describing:
             if isinstance(outcome, Failure):
                 await self._note(text, "failed", outcome.message, None)
             return outcome
+        if found is None:
+            return "nothing to do"
         params = {**_which(text), "model": self._model, "found": found.spelled()}
         ((is_written,),) = await self.session.run("write_enrichment", params)
         return "done" if is_written else "nothing to do"
 
-    async def _ask(self, text: Text, context: Context) -> Description:
+    async def _ask(self, text: Text, context: Context) -> Description | None:
+        """Have it classified, and then described; None when it is not to be described any more."""
+        category = text.category
+        if category is None and (categories := await self.session.run("categories")):
+            category = categories[await self._classify(text, [words for _, words in categories], context)][0]
+            params = {**_which(text), "model": embedding.MODEL, "category": category}
+            ((is_written,),) = await self.session.run("write_category", params)
+            if not is_written:
+                return None
         asked = enrichment.question(text.body)
-        schema = enrichment.schema([name for (name,) in await self.session.run("categories")])
+        schema = enrichment.schema(category)
 
         async def ask() -> tuple[Description, Tokens]:
             try:
                 answer = await context.daemon.generate(
-                    asked, lane="batch", model=self._model, schema=schema, seed=enrichment.SEED,
-                    max_new_tokens=enrichment.MOST_WRITTEN_TOKENS,
+                    asked, prefix=enrichment.BEGINNING, lane="batch", model=self._model, schema=schema,
+                    seed=enrichment.SEED, max_new_tokens=enrichment.MOST_WRITTEN_TOKENS,
                 )  # fmt: skip
             except DaemonLost:
                 raise
@@ -115,6 +129,24 @@ class Describing:
             return found, Tokens(answer.prompt_tokens, answer.completion_tokens)
 
         return await self._guard.call(PURPOSE, self._model, text.user_id, enrichment.most_tokens(asked), ask)
+
+    async def _classify(self, text: Text, stand_for: list[str], context: Context) -> int:
+        """Return the place of the words that are nearest to a text in meaning."""
+        others = self._vectors if stand_for == self._stand_for else []
+        words = [text.body, *([] if others else stand_for)]
+
+        async def ask() -> tuple[list[list[float]], Tokens]:
+            try:
+                found = await context.daemon.embed_batch(words, model=embedding.MODEL, lane="interactive")
+            except (DaemonUnavailable, Busy) as error:
+                raise CallFailedError(error.message, Tokens(0)) from error
+            return [orjson.loads(vector) for vector in found.embeddings], embedding.likely_tokens(words)
+
+        most = embedding.most_tokens(words)
+        vector, *fresh = await self._guard.call("embedding", embedding.MODEL, text.user_id, most, ask)
+        if fresh:
+            self._stand_for, self._vectors = stand_for, fresh
+        return enrichment.nearest(vector, others or fresh)
 
     async def _note(self, text: Text, status: str, error: str, retry_at: datetime | None) -> None:
         params = {**_which(text), "status": status, "error": error, "retry_at": retry_at}

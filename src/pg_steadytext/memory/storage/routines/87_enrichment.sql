@@ -57,45 +57,86 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE FUNCTION memory.read_to_enrich(p_user uuid, p_id uuid, OUT body text, OUT digest bytea)
+-- `category` is null where one is to be chosen: there is none, or it is a model's own.
+DROP FUNCTION IF EXISTS memory.read_to_enrich(uuid, uuid);
+CREATE FUNCTION memory.read_to_enrich(p_user uuid, p_id uuid, OUT body text, OUT digest bytea, OUT category text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    SELECT m.body, sha256(convert_to(m.body, 'UTF8')) INTO body, digest
+    SELECT m.body, sha256(convert_to(m.body, 'UTF8')),
+           CASE WHEN m.enriched ->> 'category' IS DISTINCT FROM m.category THEN m.category END
+    INTO body, digest, category
     FROM memory.memories m WHERE m.user_id = p_user AND m.id = p_id AND memory.is_to_enrich(m);
 END
 $$;
 
--- Write what a model found, once: false where the memory is gone, says something else, or was enriched by another worker
--- in the meantime. Fields that a person wrote stay; the facts are the memory's only ones.
-CREATE OR REPLACE FUNCTION memory.write_enrichment(p_user uuid, p_id uuid, p_digest bytea, p_model text, p_found jsonb)
-RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+-- Behind the locks of its owner and its own, the memory that a model read; null where it is gone, says something else, or
+-- was enriched by another worker in the meantime.
+CREATE OR REPLACE FUNCTION memory.take_to_enrich(p_user uuid, p_id uuid, p_digest bytea, p_model text) RETURNS memory.memories
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_it memory.memories;
-    v_now jsonb;
-    v_patch jsonb;
 BEGIN
     PERFORM set_config('memory.user_id', p_user::text, true),
             set_config('memory.actor', jsonb_build_object('kind', 'model', 'name', p_model)::text, true),
             memory.lock_usage();
     SELECT * INTO v_it FROM memory.memories m WHERE m.user_id = p_user AND m.id = p_id FOR NO KEY UPDATE;
     IF v_it.id IS NULL OR NOT memory.is_to_enrich(v_it) OR sha256(convert_to(v_it.body, 'UTF8')) <> p_digest THEN
-        RETURN false;
+        RETURN NULL;
     END IF;
-    v_now := to_jsonb(v_it);
+    RETURN v_it;
+END
+$$;
+
+-- Fill what a person left empty, or a model wrote.
+CREATE OR REPLACE FUNCTION memory.fill(v_it memory.memories, p_found jsonb) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_now jsonb := to_jsonb(v_it);
+    v_patch jsonb;
+BEGIN
     SELECT coalesce(jsonb_object_agg(f.key, f.value), '{}') INTO v_patch
     FROM jsonb_each(p_found) f
     WHERE f.key = ANY ('{title,category,tags}') AND f.value NOT IN ('null', '[]')
       AND (v_now -> f.key IN ('null', '[]', '""') OR v_now -> f.key = v_it.enriched -> f.key);
     BEGIN
-        PERFORM memory.change(p_id, NULL, v_patch || jsonb_build_object('enriched', v_it.enriched || v_patch));
+        PERFORM memory.change(v_it.id, NULL, v_patch || jsonb_build_object('enriched', v_it.enriched || v_patch));
     EXCEPTION WHEN SQLSTATE 'MC402' THEN
         -- The plan has no bytes left for a title; the rest weighs nothing.
         v_patch := v_patch - 'title';
-        PERFORM memory.change(p_id, NULL, v_patch || jsonb_build_object('enriched', v_it.enriched || v_patch));
+        PERFORM memory.change(v_it.id, NULL, v_patch || jsonb_build_object('enriched', v_it.enriched || v_patch));
     END;
+    UPDATE memory.memories m SET enriched = m.enriched || v_patch WHERE m.user_id = v_it.user_id AND m.id = v_it.id;
+END
+$$;
+
+-- Write the category that a memory belongs to, before it is described; false where it is not to be described any more.
+CREATE OR REPLACE FUNCTION memory.write_category(p_user uuid, p_id uuid, p_digest bytea, p_model text, p_category text)
+RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_it memory.memories := memory.take_to_enrich(p_user, p_id, p_digest, p_model);
+BEGIN
+    IF v_it.id IS NULL THEN
+        RETURN false;
+    END IF;
+    PERFORM memory.fill(v_it, jsonb_build_object('category', p_category));
+    RETURN true;
+END
+$$;
+
+-- Write what a model found, once: false where it is not to be described any more. Fields that a person wrote stay; the facts
+-- are the memory's only ones.
+CREATE OR REPLACE FUNCTION memory.write_enrichment(p_user uuid, p_id uuid, p_digest bytea, p_model text, p_found jsonb)
+RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_it memory.memories := memory.take_to_enrich(p_user, p_id, p_digest, p_model);
+BEGIN
+    IF v_it.id IS NULL THEN
+        RETURN false;
+    END IF;
+    PERFORM memory.fill(v_it, p_found);
     -- The facts too are part of what a client keeps of a memory.
     UPDATE memory.memories m
-    SET enrichment_status = 'done', enrichment_error = NULL, enrichment_retry_at = NULL, enriched = m.enriched || v_patch,
+    SET enrichment_status = 'done', enrichment_error = NULL, enrichment_retry_at = NULL,
         change_seq = nextval('memory.change_seq')
     WHERE m.user_id = p_user AND m.id = p_id;
     PERFORM memory.forget_facts(v_it);
@@ -150,7 +191,8 @@ $$;
 REVOKE ALL ON FUNCTION
     memory.own_title(memory.memories), memory.forget_facts(memory.memories), memory.is_to_enrich(memory.memories),
     memory.to_enrich(integer), memory.lock_enrichment_queue(), memory.queue_enrichments(), memory.read_to_enrich(uuid, uuid),
-    memory.write_enrichment(uuid, uuid, bytea, text, jsonb),
+    memory.take_to_enrich(uuid, uuid, bytea, text), memory.fill(memory.memories, jsonb),
+    memory.write_category(uuid, uuid, bytea, text, text), memory.write_enrichment(uuid, uuid, bytea, text, jsonb),
     memory.note_enrichment(uuid, uuid, bytea, text, text, timestamptz), memory.ask_enrichment(uuid),
     memory.fact_json(memory.facts)
 FROM PUBLIC;
@@ -159,6 +201,7 @@ GRANT EXECUTE ON FUNCTION
     memory.fact_json(memory.facts)
 TO memory_app;
 GRANT EXECUTE ON FUNCTION
-    memory.queue_enrichments(), memory.read_to_enrich(uuid, uuid), memory.write_enrichment(uuid, uuid, bytea, text, jsonb),
+    memory.queue_enrichments(), memory.read_to_enrich(uuid, uuid),
+    memory.write_category(uuid, uuid, bytea, text, text), memory.write_enrichment(uuid, uuid, bytea, text, jsonb),
     memory.note_enrichment(uuid, uuid, bytea, text, text, timestamptz)
 TO steadytext_worker;

@@ -5,10 +5,13 @@ SELECT pg_catalog.to_regprocedure('memory.queue_enrichments()') IS NOT NULL;
 SELECT queued, pause FROM memory.queue_enrichments();
 
 -- name: categories
-SELECT name FROM memory.categories ORDER BY rank, name;
+SELECT name, coalesce(nullif(description, ''), name) FROM memory.categories ORDER BY rank, name;
 
 -- name: read_to_enrich
-SELECT body, digest FROM memory.read_to_enrich(%(user)s, %(id)s) WHERE body IS NOT NULL;
+SELECT body, digest, category FROM memory.read_to_enrich(%(user)s, %(id)s) WHERE body IS NOT NULL;
+
+-- name: write_category
+SELECT memory.write_category(%(user)s, %(id)s, %(digest)s, %(model)s, %(category)s);
 
 -- name: write_enrichment
 SELECT memory.write_enrichment(%(user)s, %(id)s, %(digest)s, %(model)s, %(found)s::jsonb);
