@@ -88,24 +88,24 @@ END
 $$;
 
 -- Fill what a person left empty, or a model wrote.
-CREATE OR REPLACE FUNCTION memory.fill(v_it memory.memories, p_found jsonb) RETURNS void
+CREATE OR REPLACE FUNCTION memory.fill(p_it memory.memories, p_found jsonb) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_now jsonb := to_jsonb(v_it);
+    v_now jsonb := to_jsonb(p_it);
     v_patch jsonb;
 BEGIN
     SELECT coalesce(jsonb_object_agg(f.key, f.value), '{}') INTO v_patch
     FROM jsonb_each(p_found) f
     WHERE f.key = ANY ('{title,category,tags}') AND f.value NOT IN ('null', '[]')
-      AND (v_now -> f.key IN ('null', '[]', '""') OR v_now -> f.key = v_it.enriched -> f.key);
+      AND (v_now -> f.key IN ('null', '[]', '""') OR v_now -> f.key = p_it.enriched -> f.key);
     BEGIN
-        PERFORM memory.change(v_it.id, NULL, v_patch || jsonb_build_object('enriched', v_it.enriched || v_patch));
+        PERFORM memory.change(p_it.id, NULL, v_patch || jsonb_build_object('enriched', p_it.enriched || v_patch));
     EXCEPTION WHEN SQLSTATE 'MC402' THEN
         -- The plan has no bytes left for a title; the rest weighs nothing.
         v_patch := v_patch - 'title';
-        PERFORM memory.change(v_it.id, NULL, v_patch || jsonb_build_object('enriched', v_it.enriched || v_patch));
+        PERFORM memory.change(p_it.id, NULL, v_patch || jsonb_build_object('enriched', p_it.enriched || v_patch));
     END;
-    UPDATE memory.memories m SET enriched = m.enriched || v_patch WHERE m.user_id = v_it.user_id AND m.id = v_it.id;
+    UPDATE memory.memories m SET enriched = m.enriched || v_patch WHERE m.user_id = p_it.user_id AND m.id = p_it.id;
 END
 $$;
 
