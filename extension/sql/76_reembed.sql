@@ -23,7 +23,7 @@ BEGIN
                    ELSE p.refobjid IN (d.chunk_table, shown) END
           AND r.ev_class IS DISTINCT FROM shown
           AND coalesce(x.relname, '') <> ALL (ARRAY[@extschema@._steadytext_index_name(d, 'vector'), @extschema@._steadytext_index_name(d, 'words')])
-          AND (d.chunk_table IS NULL OR (p.objid IS DISTINCT FROM d.chunk_table AND coalesce(c.contype NOT IN ('p', 'f'), true)
+          AND (d.chunk_table IS NULL OR (p.objid IS DISTINCT FROM d.chunk_table AND coalesce(c.contype NOT IN ('p', 'f', 'n'), true)
                AND NOT (coalesce(i.indisprimary, false)) AND p.classid <> 'pg_attrdef'::regclass)));
 END
 $$;

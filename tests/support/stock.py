@@ -18,7 +18,8 @@ def provide_stock_python(folder: Path) -> Path:
     if not ready.exists():
         venv.create(folder, with_pip=True, clear=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--no-deps", f"steadytext=={STEADYTEXT}"], check=True)
+        # Its metadata names no Python above 3.13.
+        subprocess.run([*pip, "--no-deps", "--ignore-requires-python", f"steadytext=={STEADYTEXT}"], check=True)
         subprocess.run([*pip, *WHEELS], check=True)
         stand_in_for_llama_cpp(python)
         ready.touch()

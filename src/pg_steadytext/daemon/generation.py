@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from pg_steadytext import shielding
 from pg_steadytext.daemon.lanes import SlotGate, Ticket
 from pg_steadytext.daemon.metrics import Metrics
 from pg_steadytext.daemon.wire import Lane
@@ -68,7 +69,7 @@ class GenerationScheduler:
                 flight.gate.promote(flight.ticket)
         flight.waiters += 1
         try:
-            return await asyncio.shield(flight.task)
+            return await shielding.outcome(flight.task)
         finally:
             flight.waiters -= 1
             if not flight.waiters:
@@ -128,7 +129,7 @@ class GenerationScheduler:
         working = asyncio.get_running_loop().run_in_executor(self._threads, job, stop.is_set)
         working.add_done_callback(lambda done: self._finished(gate, ticket, done))
         try:
-            return await asyncio.shield(working)
+            return await shielding.outcome(working)
         except asyncio.CancelledError:
             stop.set()
             raise

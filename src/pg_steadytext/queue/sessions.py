@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from pg_steadytext import statements
+from pg_steadytext import shielding, statements
 from pg_steadytext.poolers import is_pooled
 from pg_steadytext.queue.pauses import Pauses
 
@@ -72,7 +72,7 @@ class Session:
         """
         running = asyncio.ensure_future(self._run(name, params))
         try:
-            return await asyncio.shield(running)
+            return await shielding.outcome(running)
         except asyncio.CancelledError:
             running.add_done_callback(_noted)
             raise

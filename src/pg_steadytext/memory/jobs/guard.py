@@ -14,6 +14,7 @@ from uuid import UUID
 import psycopg
 from psycopg_pool import PoolTimeout
 
+from pg_steadytext import shielding
 from pg_steadytext.errors import InvalidArgument
 from pg_steadytext.memory.domain import ids
 from pg_steadytext.memory.domain.breaker import Outcome, Refused
@@ -75,7 +76,7 @@ class BudgetGuard:
         try:
             await self._reserve(passed, purpose, user_id, most)
         except BaseException:
-            await asyncio.shield(self._begin(self.breakers.give_back(passed)))
+            await shielding.outcome(self._begin(self.breakers.give_back(passed)))
             raise
         began = self._clock()
         used: Tokens | None = None
@@ -97,7 +98,7 @@ class BudgetGuard:
         finally:
             ending = self._begin(self._end(passed, used, outcome, (self._clock() - began) * 1000))
             if not settles_later:
-                await asyncio.shield(ending)
+                await shielding.outcome(ending)
         return result
 
     async def close(self) -> None:
