@@ -92,9 +92,9 @@ def p95(which: str, key: str) -> float:
 
 
 def wait_for_breaker() -> None:
-    """Wait until the model that writes is kept from calls."""
+    """Wait until the model that sorts and embeds, which each memory meets first, is kept from calls."""
     with psycopg.connect(dbname=NAMES["open"], autocommit=True) as own:
-        while own.execute("SELECT state FROM memory.ai_breakers WHERE name LIKE 'smollm%'").fetchone() != ("open",):
+        while own.execute("SELECT state FROM memory.ai_breakers WHERE name LIKE 'all-minilm%'").fetchone() != ("open",):
             time.sleep(0.1)
 
 
