@@ -69,12 +69,14 @@ BEGIN
 END
 $$;
 
--- Behind the locks of its owner and its own, the memory that a model read; null where it is gone, says something else, or
--- was enriched by another worker in the meantime.
-CREATE OR REPLACE FUNCTION memory.take_to_enrich(p_user uuid, p_id uuid, p_digest bytea, p_model text) RETURNS memory.memories
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+-- Behind the locks of its owner and its own, fill what a person left empty, or a model wrote, in the memory that a model
+-- read. Null where it is gone, says something else, or was enriched by another worker in the meantime.
+CREATE OR REPLACE FUNCTION memory.fill(p_user uuid, p_id uuid, p_digest bytea, p_model text, p_found jsonb)
+RETURNS memory.memories LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_it memory.memories;
+    v_now jsonb;
+    v_patch jsonb;
 BEGIN
     PERFORM set_config('memory.user_id', p_user::text, true),
             set_config('memory.actor', jsonb_build_object('kind', 'model', 'name', p_model)::text, true),
@@ -83,43 +85,28 @@ BEGIN
     IF v_it.id IS NULL OR NOT memory.is_to_enrich(v_it) OR sha256(convert_to(v_it.body, 'UTF8')) <> p_digest THEN
         RETURN NULL;
     END IF;
-    RETURN v_it;
-END
-$$;
-
--- Fill what a person left empty, or a model wrote.
-CREATE OR REPLACE FUNCTION memory.fill(p_it memory.memories, p_found jsonb) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    v_now jsonb := to_jsonb(p_it);
-    v_patch jsonb;
-BEGIN
+    v_now := to_jsonb(v_it);
     SELECT coalesce(jsonb_object_agg(f.key, f.value), '{}') INTO v_patch
     FROM jsonb_each(p_found) f
     WHERE f.key = ANY ('{title,category,tags}') AND f.value NOT IN ('null', '[]')
-      AND (v_now -> f.key IN ('null', '[]', '""') OR v_now -> f.key = p_it.enriched -> f.key);
+      AND (v_now -> f.key IN ('null', '[]', '""') OR v_now -> f.key = v_it.enriched -> f.key);
     BEGIN
-        PERFORM memory.change(p_it.id, NULL, v_patch || jsonb_build_object('enriched', p_it.enriched || v_patch));
+        PERFORM memory.change(p_id, NULL, v_patch || jsonb_build_object('enriched', v_it.enriched || v_patch));
     EXCEPTION WHEN SQLSTATE 'MC402' THEN
         -- The plan has no bytes left for a title; the rest weighs nothing.
         v_patch := v_patch - 'title';
-        PERFORM memory.change(p_it.id, NULL, v_patch || jsonb_build_object('enriched', p_it.enriched || v_patch));
+        PERFORM memory.change(p_id, NULL, v_patch || jsonb_build_object('enriched', v_it.enriched || v_patch));
     END;
-    UPDATE memory.memories m SET enriched = m.enriched || v_patch WHERE m.user_id = p_it.user_id AND m.id = p_it.id;
+    UPDATE memory.memories m SET enriched = m.enriched || v_patch WHERE m.user_id = p_user AND m.id = p_id;
+    RETURN v_it;
 END
 $$;
 
 -- Write the category that a memory belongs to, before it is described; false where it is not to be described any more.
 CREATE OR REPLACE FUNCTION memory.write_category(p_user uuid, p_id uuid, p_digest bytea, p_model text, p_category text)
 RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    v_it memory.memories := memory.take_to_enrich(p_user, p_id, p_digest, p_model);
 BEGIN
-    IF v_it.id IS NULL THEN
-        RETURN false;
-    END IF;
-    PERFORM memory.fill(v_it, jsonb_build_object('category', p_category));
-    RETURN true;
+    RETURN (memory.fill(p_user, p_id, p_digest, p_model, jsonb_build_object('category', p_category))).id IS NOT NULL;
 END
 $$;
 
@@ -128,18 +115,17 @@ $$;
 CREATE OR REPLACE FUNCTION memory.write_enrichment(p_user uuid, p_id uuid, p_digest bytea, p_model text, p_found jsonb)
 RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_it memory.memories := memory.take_to_enrich(p_user, p_id, p_digest, p_model);
+    v_was memory.memories := memory.fill(p_user, p_id, p_digest, p_model, p_found);
 BEGIN
-    IF v_it.id IS NULL THEN
+    IF v_was.id IS NULL THEN
         RETURN false;
     END IF;
-    PERFORM memory.fill(v_it, p_found);
     -- The facts too are part of what a client keeps of a memory.
     UPDATE memory.memories m
     SET enrichment_status = 'done', enrichment_error = NULL, enrichment_retry_at = NULL,
         change_seq = nextval('memory.change_seq')
     WHERE m.user_id = p_user AND m.id = p_id;
-    PERFORM memory.forget_facts(v_it);
+    PERFORM memory.forget_facts(v_was);
     INSERT INTO memory.facts (user_id, memory_id, place, text, category, confidence, model)
     SELECT p_user, p_id, f.ordinality, f.value ->> 'text', f.value ->> 'category',
            (f.value ->> 'confidence')::double precision, p_model
@@ -191,7 +177,7 @@ $$;
 REVOKE ALL ON FUNCTION
     memory.own_title(memory.memories), memory.forget_facts(memory.memories), memory.is_to_enrich(memory.memories),
     memory.to_enrich(integer), memory.lock_enrichment_queue(), memory.queue_enrichments(), memory.read_to_enrich(uuid, uuid),
-    memory.take_to_enrich(uuid, uuid, bytea, text), memory.fill(memory.memories, jsonb),
+    memory.fill(uuid, uuid, bytea, text, jsonb),
     memory.write_category(uuid, uuid, bytea, text, text), memory.write_enrichment(uuid, uuid, bytea, text, jsonb),
     memory.note_enrichment(uuid, uuid, bytea, text, text, timestamptz), memory.ask_enrichment(uuid),
     memory.fact_json(memory.facts)
