@@ -36,6 +36,8 @@ VALUES
      'What eviction takes first: frecency, lru or lfu'),
     ('cache_max_entries', 'integer', '10000', 0, 2147483647, NULL, false, 'Entries the scheduled eviction keeps'),
     ('cache_max_size_mb', 'integer', '500', 0, 2147483647, NULL, false, 'Megabytes the scheduled eviction keeps'),
+    ('cache_hit_sampling', 'integer', '1', 1, 1000, NULL, false,
+     'Count one hit in so many, as that many; 1 counts each'),
     ('cache_scope', 'text', '"database"', NULL, NULL, '^(database|role)$', false,
      'Who shares a cached answer: the database, or each role for itself'),
     ('max_queue_size', 'integer', '10000', 1, 2147483647, NULL, false, 'Requests the queue holds before it is full'),
@@ -111,7 +113,8 @@ CREATE TABLE @extschema@._steadytext_settings (
     queue_max_wait interval,
     queue_max_retries integer,
     queue_retry_seconds integer,
-    prompt_policy text
+    prompt_policy text,
+    hit_sampling integer NOT NULL DEFAULT 1
 );
 
 COMMENT ON COLUMN @extschema@._steadytext_settings.generation_key IS
@@ -189,6 +192,7 @@ BEGIN
         queue_max_retries = (config ->> 'queue_max_retries')::integer,
         queue_retry_seconds = (config ->> 'queue_retry_seconds')::integer,
         prompt_policy = nullif(config ->> 'prompt_policy', 'off'),
+        hit_sampling = (config ->> 'cache_hit_sampling')::integer,
         generation_key = CASE WHEN unseen THEN @extschema@._steadytext_model_key(generation) END,
         generation_params = CASE WHEN unseen THEN @extschema@._steadytext_default_params(
             'generate', generation, (config ->> 'default_max_tokens')::integer) END,

@@ -36,10 +36,12 @@ COMMENT ON COLUMN @extschema@.steadytext_cache.size_bytes IS 'What eviction coun
 CREATE INDEX steadytext_cache_eviction_idx ON @extschema@.steadytext_cache (last_accessed, id)
     INCLUDE (access_count, created_at, size_bytes);
 
--- One row a hit; entry_id 0 stands for a miss. Unlogged: a crash forgets counts, never answers.
+-- One row a hit, or for as many hits as it stands for; entry_id 0 stands for misses. Unlogged: a crash forgets counts,
+-- never answers.
 CREATE UNLOGGED TABLE @extschema@._steadytext_cache_hits (
     entry_id bigint NOT NULL,
-    hit_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+    hit_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    hits integer NOT NULL DEFAULT 1
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
         autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 10);
 
@@ -71,13 +73,28 @@ BEGIN
 END
 $$;
 
+-- Whether this hit is to be counted, one in `sampling`. Not by random(), whose sequence is the session's own.
+CREATE FUNCTION @extschema@._steadytext_sampled(sampling integer) RETURNS boolean
+LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+    SELECT pg_catalog.uuid_hash(pg_catalog.gen_random_uuid()) % sampling = 0;
+END;
+
 -- Append one row to the log. VOLATILE, so that a STABLE function may have a hit counted; called with a pinned search_path
 -- in force, and by assignment, which costs less than PERFORM.
+CREATE FUNCTION @extschema@._steadytext_cache_log(entry_id bigint, hits integer) RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    INSERT INTO @extschema@._steadytext_cache_hits (entry_id, hits) VALUES (entry_id, hits);
+    RETURN true;
+END
+$$;
+
+-- What calls of 1.0.0 that an update overtakes still look for.
 CREATE FUNCTION @extschema@._steadytext_cache_log(entry_id bigint) RETURNS boolean
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
-    INSERT INTO @extschema@._steadytext_cache_hits (entry_id) VALUES (entry_id);
-    RETURN true;
+    RETURN @extschema@._steadytext_cache_log(entry_id, 1);
 END
 $$;
 
@@ -88,12 +105,14 @@ CREATE FUNCTION @extschema@._steadytext_cache_probe(
 #variable_conflict use_variable
 DECLARE
     entry bigint;
+    sampling integer;
 BEGIN
-    SELECT c.id, c.response, c.embedding INTO entry, response, embedding FROM @extschema@.steadytext_cache c
-    WHERE c.cache_key = @extschema@.steadytext_cache_key(prompt, params);
+    SELECT c.id, c.response, c.embedding, s.hit_sampling INTO entry, response, embedding, sampling
+    FROM @extschema@._steadytext_settings s JOIN @extschema@.steadytext_cache c
+        ON c.cache_key = @extschema@.steadytext_cache_key(prompt, params);
     is_hit := entry IS NOT NULL;
-    IF is_hit AND @extschema@._steadytext_writable() THEN
-        INSERT INTO @extschema@._steadytext_cache_hits (entry_id) VALUES (entry);
+    IF is_hit AND @extschema@._steadytext_writable() AND (sampling = 1 OR @extschema@._steadytext_sampled(sampling)) THEN
+        INSERT INTO @extschema@._steadytext_cache_hits (entry_id, hits) VALUES (entry, sampling);
     END IF;
 END
 $$;
@@ -160,7 +179,7 @@ SET search_path = pg_catalog, pg_temp ROWS 100 AS $$
 #variable_conflict use_column
 BEGIN
     IF NOT pg_is_in_recovery() THEN
-        RETURN QUERY SELECT l.entry_id, count(*), max(l.hit_at)
+        RETURN QUERY SELECT l.entry_id, sum(l.hits), max(l.hit_at)
                      FROM @extschema@._steadytext_cache_hits l GROUP BY l.entry_id;
     END IF;
 END
@@ -176,9 +195,9 @@ DECLARE
 BEGIN
     PERFORM @extschema@._steadytext_cache_lock();
     WITH taken AS (
-        DELETE FROM @extschema@._steadytext_cache_hits RETURNING entry_id, hit_at
+        DELETE FROM @extschema@._steadytext_cache_hits RETURNING entry_id, hit_at, hits
     ), counted AS (
-        SELECT entry_id, count(*) AS hits, max(hit_at) AS last_hit FROM taken GROUP BY entry_id
+        SELECT entry_id, sum(hits) AS hits, max(hit_at) AS last_hit FROM taken GROUP BY entry_id
     ), folded_entries AS (
         UPDATE @extschema@.steadytext_cache c
         SET access_count = least(c.access_count::bigint + counted.hits, 2147483647)::integer,

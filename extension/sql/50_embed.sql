@@ -90,19 +90,24 @@ CREATE FUNCTION @extschema@._steadytext_embed_hit(
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
+    params text;
+    sampling integer;
+    key text;
     entry bigint;
     answer @extschema@.steadytext_cache.embedding%TYPE;
-    writable boolean;
+    logged boolean;
 BEGIN
     IF plain THEN
-        SELECT c.id, c.embedding, current_setting('transaction_read_only') = 'off' INTO entry, answer, writable
-        FROM @extschema@._steadytext_settings s
-        JOIN @extschema@.steadytext_cache c ON c.cache_key = encode(sha256(convert_to(
-            octet_length(convert_to(text_input, 'UTF8'))::text || ':' || text_input || s.embedding_params, 'UTF8')), 'hex');
+        SELECT s.embedding_params, s.hit_sampling INTO params, sampling FROM @extschema@._steadytext_settings s;
+    END IF;
+    IF params IS NOT NULL THEN
+        key := encode(sha256(convert_to(
+            octet_length(convert_to(text_input, 'UTF8'))::text || ':' || text_input || params, 'UTF8')), 'hex');
+        SELECT c.id, c.embedding INTO entry, answer FROM @extschema@.steadytext_cache c WHERE c.cache_key = key;
     END IF;
     IF entry IS NOT NULL THEN
-        IF writable THEN
-            writable := @extschema@._steadytext_cache_log(entry);
+        IF (sampling = 1 OR @extschema@._steadytext_sampled(sampling)) AND current_setting('transaction_read_only') = 'off' THEN
+            logged := @extschema@._steadytext_cache_log(entry, sampling);
         END IF;
         RETURN answer;
     END IF;

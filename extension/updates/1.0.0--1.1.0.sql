@@ -22,6 +22,13 @@ COMMENT ON COLUMN @extschema@._steadytext_settings.generation_key IS
 COMMENT ON COLUMN @extschema@._steadytext_settings.generation_params IS
     'The cache key''s canonical parameters of a call that names none; null where no answer may be given unseen';
 
+ALTER TABLE @extschema@._steadytext_settings ADD COLUMN hit_sampling integer NOT NULL DEFAULT 1;
+ALTER TABLE @extschema@._steadytext_cache_hits ADD COLUMN hits integer NOT NULL DEFAULT 1;
+INSERT INTO @extschema@._steadytext_config_keys (key, kind, default_value, minimum, maximum, description)
+VALUES ('cache_hit_sampling', 'integer', '1', 1, 1000, 'Count one hit in so many, as that many; 1 counts each');
+INSERT INTO @extschema@.steadytext_config (key, value, description)
+SELECT key, default_value, description FROM @extschema@._steadytext_config_keys WHERE key = 'cache_hit_sampling';
+
 DROP INDEX @extschema@.steadytext_queue_batch_idx;
 CREATE INDEX steadytext_queue_batch_idx ON @extschema@.steadytext_queue (batch_id, id) WHERE batch_id IS NOT NULL;
 
