@@ -154,6 +154,7 @@ DECLARE
     shared boolean;
     unseen boolean;
 BEGIN
+    PERFORM FROM @extschema@._steadytext_settings FOR UPDATE;  -- first, to see what others who held it have set
     SELECT jsonb_object_agg(k.key, coalesce(c.value, k.default_value)) INTO config
     FROM @extschema@._steadytext_config_keys k LEFT JOIN @extschema@.steadytext_config c ON c.key = k.key;
     host := config ->> 'daemon_host';

@@ -12,7 +12,7 @@ CREATE TABLE @extschema@.steadytext_prompts (
 
 CREATE TABLE @extschema@.steadytext_prompt_versions (
     id uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
-    prompt_id uuid NOT NULL REFERENCES @extschema@.steadytext_prompts ON DELETE CASCADE,
+    prompt_id uuid NOT NULL,
     version integer NOT NULL CHECK (version > 0),
     template text NOT NULL,
     required_variables text[] NOT NULL,
@@ -46,6 +46,18 @@ $$;
 
 CREATE TRIGGER steadytext_prompt_version_stays BEFORE UPDATE OR DELETE ON @extschema@.steadytext_prompt_versions
     FOR EACH ROW EXECUTE FUNCTION @extschema@._steadytext_prompt_version_stays();
+
+-- The versions go with their prompt. No foreign key: `pg_restore -j` loads the tables of an extension in any order.
+CREATE FUNCTION @extschema@._steadytext_prompt_versions_go() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM @extschema@.steadytext_prompt_versions c WHERE c.prompt_id = OLD.id;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER _steadytext_prompt_versions_go AFTER DELETE ON @extschema@.steadytext_prompts
+    FOR EACH ROW EXECUTE FUNCTION @extschema@._steadytext_prompt_versions_go();
 
 CREATE FUNCTION @extschema@._steadytext_template(action text, request text) RETURNS text
 LANGUAGE plpython3u STABLE SET search_path = pg_catalog, pg_temp AS $python$

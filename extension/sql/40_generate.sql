@@ -48,7 +48,7 @@ BEGIN
         'op', 'generate', 'model', chosen.name, 'digest', chosen.digest, 'max_tokens', max_tokens, 'seed', seed,
         'temperature', temperature, 'eos_string', eos_string, 'thinking_mode', thinking_mode);
     IF NOT settings.shared_cache THEN
-        params := params || jsonb_build_object('scope', @extschema@._steadytext_caller());
+        params := params || jsonb_build_object('scope', @extschema@._steadytext_scope());
     END IF;
     request := jsonb_build_object(
         'prompt', prompt, 'max_new_tokens', max_tokens, 'seed', seed, 'temperature', temperature,

@@ -23,7 +23,7 @@ BEGIN
     cached := use_cache AND settings.cache_enabled;
     params := jsonb_build_object('op', 'embed', 'model', chosen.name, 'digest', chosen.digest);
     IF NOT settings.shared_cache THEN
-        params := params || jsonb_build_object('scope', @extschema@._steadytext_caller());
+        params := params || jsonb_build_object('scope', @extschema@._steadytext_scope());
     END IF;
     request := jsonb_build_object('model', chosen.name, 'unsafe_mode', chosen.remote);
 END

@@ -245,6 +245,20 @@ BEGIN
 END
 $$;
 
+-- A user's limits, locked until the transaction ends, as what it takes from them is known only then; no row where there
+-- are none.
+CREATE FUNCTION @extschema@._steadytext_rate_lock(who text) RETURNS SETOF @extschema@.steadytext_rate_limits
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+#variable_conflict use_variable
+BEGIN
+    RETURN QUERY SELECT r.* FROM @extschema@.steadytext_rate_limits r WHERE r.user_id = who FOR NO KEY UPDATE;
+EXCEPTION
+    WHEN lock_not_available THEN
+        PERFORM @extschema@._steadytext_raise('53400',
+            format('another transaction keeps the rate limit of "%s" locked', left(who, 100)), 'Try again.');
+END
+$$;
+
 -- Take `requests` from all windows of a user, or none: seconds to wait, 0 where they were taken.
 CREATE FUNCTION @extschema@._steadytext_rate_take(who text, requests integer) RETURNS double precision
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -255,8 +269,11 @@ DECLARE
     arrivals timestamptz[];
     pause double precision;
 BEGIN
-    SELECT r.* INTO known FROM @extschema@.steadytext_rate_limits r WHERE r.user_id = who FOR NO KEY UPDATE;
-    IF NOT FOUND THEN
+    IF NOT EXISTS (SELECT FROM @extschema@.steadytext_rate_limits r WHERE r.user_id = who) THEN
+        RETURN 0;
+    END IF;
+    SELECT r.* INTO known FROM @extschema@._steadytext_rate_lock(who) r;
+    IF known.user_id IS NULL THEN
         RETURN 0;
     END IF;
     moment := clock_timestamp();
@@ -292,6 +309,12 @@ DECLARE
     most integer;
     pause double precision;
 BEGIN
+    IF user_id <> owner AND EXISTS (SELECT FROM @extschema@.steadytext_rate_limits r WHERE r.user_id = user_id)
+       AND EXISTS (SELECT FROM pg_roles r WHERE r.rolname = user_id AND pg_has_role(r.oid, 'steadytext_user', 'MEMBER')
+                   AND NOT pg_has_role(owner, r.oid, 'MEMBER') AND NOT pg_has_role(owner, 'steadytext_admin', 'MEMBER')) THEN
+        PERFORM @extschema@._steadytext_raise('42501', format('permission denied to use the rate limit of role "%s"', left(user_id, 100)),
+            'user_id is for users that are no roles of this database.');
+    END IF;
     FOREACH who IN ARRAY CASE WHEN user_id IS NULL OR user_id = owner THEN ARRAY[owner]
                               ELSE ARRAY[least(owner, user_id), greatest(owner, user_id)] END LOOP
         pause := @extschema@._steadytext_rate_take(who, requests);

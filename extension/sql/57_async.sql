@@ -84,8 +84,8 @@ BEGIN
         PERFORM @extschema@._steadytext_raise('22023', 'user_id must have 1 to 200 characters');
     ELSIF dedupe_key = '' OR length(dedupe_key) > 500 THEN
         PERFORM @extschema@._steadytext_raise('22023', 'dedupe_key must have 1 to 500 characters');
-    ELSIF NOT isfinite(not_before) THEN
-        PERFORM @extschema@._steadytext_raise('22023', 'not_before must be a moment, not infinity');
+    ELSIF not_before >= '10000-01-01 00:00:00+00' OR not_before = '-infinity' THEN
+        PERFORM @extschema@._steadytext_raise('22023', 'not_before must be a moment before the year 10000');
     ELSIF max_retries NOT BETWEEN 0 AND 100 THEN
         PERFORM @extschema@._steadytext_raise('22023', format('max_retries must be between 0 and 100, not %s', max_retries));
     END IF;

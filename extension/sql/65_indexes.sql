@@ -15,7 +15,7 @@ CREATE TABLE @extschema@.steadytext_indexes (
 );
 
 CREATE TABLE @extschema@._steadytext_index_documents (
-    index_id integer NOT NULL REFERENCES @extschema@.steadytext_indexes ON DELETE CASCADE,
+    index_id integer NOT NULL,
     digest bytea NOT NULL,
     place integer NOT NULL,
     document text NOT NULL,
@@ -30,6 +30,18 @@ COMMENT ON COLUMN @extschema@._steadytext_index_documents.place IS 'Order of arr
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.steadytext_indexes', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.steadytext_indexes_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@._steadytext_index_documents', '');
+
+-- The documents go with their index. No foreign key: `pg_restore -j` loads the tables of an extension in any order.
+CREATE FUNCTION @extschema@._steadytext_index_documents_go() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM @extschema@._steadytext_index_documents c WHERE c.index_id = OLD.id;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER _steadytext_index_documents_go AFTER DELETE ON @extschema@.steadytext_indexes
+    FOR EACH ROW EXECUTE FUNCTION @extschema@._steadytext_index_documents_go();
 
 -- An index is its owner's; administrators see what there is, and drop it.
 GRANT SELECT ON @extschema@.steadytext_indexes TO steadytext_reader;

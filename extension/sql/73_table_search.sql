@@ -81,13 +81,29 @@ BEGIN
 END
 $$;
 
--- Keys of rows that wait to be embedded, or could not be; where there are very many, some of them.
+-- Whether policies may hide rows of a table from a role.
+CREATE FUNCTION @extschema@._steadytext_rows_hidden(relation regclass, who name) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+BEGIN
+    RETURN (SELECT c.relrowsecurity AND NOT (r.rolsuper OR r.rolbypassrls)
+                   AND (c.relforcerowsecurity OR NOT pg_has_role(r.oid, c.relowner, 'USAGE'))
+            FROM pg_class c, pg_roles r WHERE c.oid = relation AND r.rolname = who);
+END
+$$;
+
+-- Keys of rows that wait to be embedded, or could not be; where there are very many, some of them. None where policies may
+-- hide the rows from the caller, who must also be allowed to read what the key is made of.
 CREATE FUNCTION @extschema@._steadytext_search_pending(relation regclass, autoembed integer) RETURNS text[]
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
+DECLARE
+    caller constant name := @extschema@._steadytext_caller();
+    d @extschema@.steadytext_autoembeddings;
 BEGIN
-    IF NOT has_any_column_privilege(@extschema@._steadytext_caller(), relation, 'SELECT')
-       OR NOT EXISTS (SELECT FROM @extschema@.steadytext_autoembeddings e WHERE e.id = autoembed AND e.relation = relation) THEN
+    SELECT e.* INTO d FROM @extschema@.steadytext_autoembeddings e WHERE e.id = autoembed AND e.relation = relation;
+    IF d.id IS NULL OR @extschema@._steadytext_rows_hidden(relation, caller)
+       OR EXISTS (SELECT FROM unnest(d.key_columns) k WHERE NOT has_column_privilege(caller, relation, k, 'SELECT')) THEN
         RETURN '{}'::text[];
     END IF;
     RETURN ARRAY(

@@ -22,7 +22,7 @@ COMMENT ON COLUMN @extschema@.steadytext_layers.ask IS 'What the daemon is asked
 COMMENT ON COLUMN @extschema@.steadytext_layers.function IS 'Of the row''s key and the answer: a JSON array of rows, or null where it wrote them itself';
 
 CREATE TABLE @extschema@._steadytext_layer_rows (
-    layer_id integer NOT NULL REFERENCES @extschema@.steadytext_layers ON DELETE CASCADE,
+    layer_id integer NOT NULL,
     key text NOT NULL,
     state text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'queued', 'completed', 'failed')),
     changed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
@@ -36,6 +36,18 @@ COMMENT ON COLUMN @extschema@._steadytext_layer_rows.digest IS 'SHA-256 of the t
 
 CREATE INDEX _steadytext_layer_rows_open_idx ON @extschema@._steadytext_layer_rows (layer_id, state, changed_at)
     WHERE state <> 'completed';
+
+-- The rows go with their layer. No foreign key: `pg_restore -j` loads the tables of an extension in any order.
+CREATE FUNCTION @extschema@._steadytext_layer_rows_go() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM @extschema@._steadytext_layer_rows c WHERE c.layer_id = OLD.id;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER _steadytext_layer_rows_go AFTER DELETE ON @extschema@.steadytext_layers
+    FOR EACH ROW EXECUTE FUNCTION @extschema@._steadytext_layer_rows_go();
 
 -- A dump holds no requests: what was queued waits again.
 CREATE FUNCTION @extschema@._steadytext_layer_unqueued() RETURNS trigger

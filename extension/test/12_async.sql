@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(38);
+SELECT plan(39);
 
 SELECT throws_ok($$SELECT steadytext_generate_async(NULL)$$, '22004', 'Prompt cannot be null');
 SELECT throws_ok($$SELECT steadytext_generate_async('  ')$$, '22023', 'Prompt cannot be empty');
@@ -13,6 +13,7 @@ SELECT throws_ok($$SELECT steadytext_generate_choice_async('x', ARRAY['a', ' '])
 SELECT throws_ok($$SELECT steadytext_rerank_async('q', array_fill('d'::text, ARRAY[20001]))$$, '22023', 'documents may hold at most 20000 texts, not 20001');
 SELECT throws_ok($$SELECT steadytext_generate_async('x', dedupe_key => '')$$, '22023', NULL);
 SELECT throws_ok($$SELECT steadytext_generate_async('x', not_before => 'infinity')$$, '22023', NULL);
+SELECT throws_ok($$SELECT steadytext_generate_async('x', not_before => '20000-12-31')$$, '22023', NULL);
 SELECT throws_ok($$SELECT steadytext_generate_async('x', model => 'none such')$$, 'P0002', NULL);
 SELECT throws_ok($$SELECT steadytext_generate_async('x', model => 'openai:gpt')$$, '22023', NULL);
 SELECT throws_ok($$SELECT steadytext_embed_async('')$$, '22023', 'text_input cannot be empty');

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from uuid import uuid4
 
 import psycopg
+import pytest
 
 from pg_steadytext.cluster.postgres import PrivateCluster
 from tests.support.daemon import DaemonProcess
@@ -36,8 +38,13 @@ KEPT = [
 ]
 
 
+@pytest.mark.parametrize("jobs", [1, 3])
 def test_a_dump_keeps_what_people_have_made(
-    cluster: PrivateCluster, database: str, connection: psycopg.Connection, daemon: DaemonProcess
+    cluster: PrivateCluster,
+    database: str,
+    connection: psycopg.Connection,
+    daemon: DaemonProcess,
+    jobs: int,
 ) -> None:
     for statement in MADE:
         connection.execute(statement.encode())
@@ -45,7 +52,7 @@ def test_a_dump_keeps_what_people_have_made(
     copy = f"test_{uuid4().hex[:12]}"
     create_database(cluster, copy)
     try:
-        dump_and_restore(cluster, database, copy)
+        dump_and_restore(cluster, database, copy, jobs)
         with cluster.connect(copy) as restored:
             assert [restored.execute(statement.encode()).fetchall() for statement in KEPT] == wanted
             restored.execute("SELECT steadytext_index_create('another', ARRAY['One more.'])")
@@ -54,20 +61,17 @@ def test_a_dump_keeps_what_people_have_made(
         drop_database(cluster, copy)
 
 
-def dump_and_restore(cluster: PrivateCluster, source: str, target: str) -> None:
+def dump_and_restore(cluster: PrivateCluster, source: str, target: str, jobs: int = 1) -> None:
     """Copy one database into another, empty one with pg_dump and pg_restore; any error is one."""
-    programs = cluster.binaries
-    dumped = subprocess.run(
-        [programs.program("pg_dump"), "--format", "custom"],
-        env=cluster.client_environment(source),
-        capture_output=True,
-        check=True,
-    )
-    done = subprocess.run(
-        [programs.program("pg_restore"), "--exit-on-error", "--dbname", target],
-        env=cluster.client_environment(target),
-        input=dumped.stdout,
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr.decode()
+    with tempfile.NamedTemporaryFile() as file:
+        for command in (
+            ["pg_dump", "--format", "custom", "--file", file.name],
+            ["pg_restore", "--exit-on-error", "--jobs", str(jobs), "--dbname", target, file.name],
+        ):
+            done = subprocess.run(
+                [cluster.binaries.program(command[0]), *command[1:]],
+                env=cluster.client_environment(source if command[0] == "pg_dump" else target),
+                capture_output=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr.decode()

@@ -187,3 +187,69 @@ def test_the_secret_key_is_for_superusers(connect: Sessions, make_role: Roles) -
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         administrator.execute("SELECT steadytext_config_get('daemon_client_secret_key')")
     assert secret not in str(administrator.execute("SELECT * FROM steadytext_config").fetchall())
+
+
+def test_the_owners_code_in_anothers_session_has_no_rights_of_that_session(
+    connect: Sessions, user: psycopg.Connection, daemon: object
+) -> None:
+    """What PostgreSQL runs as a table's owner must not pass for who maintains it, and may generate and embed."""
+    admin = connect()
+    admin.execute("CREATE TABLE vault (id int PRIMARY KEY, secret text)")
+    user.execute("CREATE TABLE hostile.tried (step text, code text, answer text)")
+    user.execute("CREATE TABLE hostile.mine (x int)")
+    user.execute("INSERT INTO hostile.mine VALUES (1)")
+    user.execute(
+        """
+        CREATE FUNCTION hostile.try_all(x int) RETURNS int LANGUAGE plpgsql AS $f$
+        DECLARE
+            step text;
+            answer text;
+        BEGIN
+            IF session_user = current_user THEN
+                RETURN x;
+            END IF;
+            FOREACH step IN ARRAY ARRAY[
+                'public.steadytext_config_get(''daemon_client_secret_key'')',
+                'public.steadytext_autoembed(''public.vault''::regclass, ''secret'')::text',
+                'public.steadytext_index_list()::text', 'public.steadytext_generate_async(''x'')::text',
+                'public.steadytext_generate(''x'', model => ''openai:gpt'', unsafe_mode => true)',
+                'public.steadytext_embed(''harmless'')::text'] LOOP
+                BEGIN
+                    EXECUTE 'SELECT ' || step INTO answer;
+                    INSERT INTO hostile.tried VALUES (step, '00000', answer);
+                EXCEPTION WHEN OTHERS THEN
+                    INSERT INTO hostile.tried VALUES (step, SQLSTATE, SQLERRM);
+                END;
+            END LOOP;
+            RETURN x;
+        END $f$
+        """
+    )
+    user.execute(
+        "CREATE FUNCTION hostile.immutable(x int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS"
+        " $f$BEGIN RETURN hostile.try_all(x); END$f$"
+    )
+    user.execute("CREATE INDEX ON hostile.mine (hostile.immutable(x))")
+    user.execute("CREATE MATERIALIZED VIEW hostile.seen AS SELECT hostile.try_all(x) FROM hostile.mine WITH NO DATA")
+    for maintenance in ("ANALYZE hostile.mine", "REINDEX TABLE hostile.mine", "REFRESH MATERIALIZED VIEW hostile.seen"):
+        user.execute("TRUNCATE hostile.tried")
+        admin.execute(maintenance.encode())
+        tried = user.execute("SELECT DISTINCT step, code FROM hostile.tried").fetchall()
+        assert len(tried) == 6, maintenance
+        assert {code for step, code in tried if "harmless" not in step} == {"42501"}, (maintenance, tried)
+        assert ("public.steadytext_embed('harmless')::text", "00000") in tried
+    assert admin.execute("SELECT count(*) FROM steadytext_autoembeddings").fetchone() == (0,)
+
+
+def test_one_role_cannot_use_up_or_lock_anothers_rate_limit(connect: Sessions, make_role: Roles) -> None:
+    limited = make_role("steadytext_user")
+    admin, victim, thief = connect(), connect(user=limited), connect(user=make_role("steadytext_user"))
+    admin.execute("SELECT steadytext_rate_limit_set(%s, 2)", (limited,))
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="rate limit of role"):
+        thief.execute("SELECT steadytext_embed_async('x', user_id => %s)", (limited,))
+    admin.execute("SELECT steadytext_embed_async('x', user_id => %s)", (limited,))
+    victim.execute("BEGIN")
+    victim.execute("SELECT steadytext_embed_async('mine')")
+    with pytest.raises(psycopg.errors.ConfigurationLimitExceeded, match="keeps the rate limit of"):
+        connect(user=limited).execute("SELECT steadytext_embed_async('mine too')")
+    victim.execute("COMMIT")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -105,3 +106,18 @@ def test_who_keeps_a_snapshot_tells_a_worker_that_has_fallen_asleep_since(connec
         worker.execute("UPDATE steadytext_workers SET sleeping = '{generate}'")
         writer.execute("SELECT steadytext_generate_async('told to the worker that sleeps')")
     assert len(list(listener.notifies(timeout=0.5))) == 1
+
+
+def test_two_who_configure_at_once_do_not_undo_each_other(connect: Sessions) -> None:
+    one, other = connect(), connect()
+    one.execute("BEGIN")
+    one.execute("SELECT steadytext_config_set('default_max_tokens', '33')")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(other.execute, "SELECT steadytext_config_set('default_seed', '44')")
+        blockers = "SELECT cardinality(pg_blocking_pids(%s))"
+        while one.execute(blockers, (other.info.backend_pid,)).fetchone() == (0,):
+            time.sleep(0.01)
+        one.execute("COMMIT")
+        waiting.result(timeout=30)
+    settings = one.execute("SELECT default_max_tokens, default_seed FROM _steadytext_settings").fetchone()
+    assert settings == (33, 44)

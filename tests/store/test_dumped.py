@@ -5,14 +5,16 @@ from __future__ import annotations
 from uuid import uuid4
 
 import psycopg
+import pytest
 
 from pg_steadytext.cluster.postgres import PrivateCluster
 from tests.extension.test_dump import dump_and_restore
 from tests.support.databases import create_database, drop_database
 
 
+@pytest.mark.parametrize("jobs", [1, 3])
 def test_a_restored_table_goes_on_embedding_itself(
-    cluster: PrivateCluster, database: str, connection: psycopg.Connection
+    cluster: PrivateCluster, database: str, connection: psycopg.Connection, jobs: int
 ) -> None:
     for statement in (
         "CREATE TABLE t (gone int, id int PRIMARY KEY, body text)",
@@ -31,7 +33,7 @@ def test_a_restored_table_goes_on_embedding_itself(
     copy = f"test_{uuid4().hex[:12]}"
     create_database(cluster, copy)
     try:
-        dump_and_restore(cluster, database, copy)
+        dump_and_restore(cluster, database, copy, jobs)
         with cluster.connect(copy) as restored:
             restored.execute("SELECT _steadytext_autoembed_look_after()")
             restored.execute("INSERT INTO t (id, body) VALUES (2, 'two')")

@@ -156,3 +156,8 @@ def test_policies_hold_for_rows_that_wait(store: Store, connect: Sessions, make_
     )
     session: psycopg.Connection = connect(user=reader)
     assert session.execute(KEYWORD.encode(), ("zebra",)).fetchall() == [("1", None)]
+    pending = "SELECT unnest(_steadytext_search_pending('t', id)) FROM steadytext_autoembeddings ORDER BY 1"
+    told = "SELECT _steadytext_search_pending('t', i) FROM generate_series(1, 100) i"
+    assert store.connection.execute(pending).fetchall() == [("1",), ("2",)]
+    assert {tuple(keys) for (keys,) in session.execute(told)} == {()}, "not even keys of rows that policies hide"
+    assert sorted(store.connection.execute(KEYWORD.encode(), ("zebra",)).fetchall()) == [("1", None), ("2", None)]

@@ -164,3 +164,20 @@ def test_forced_row_security_does_not_hide_rows_from_the_worker(working: Store, 
         session.execute(statement.encode())
     working.settle()
     assert working.stale("mine") == []
+
+
+def test_keys_of_rows_that_wait_are_for_those_who_may_read_the_key(
+    store: Store, make_role: Roles, connect: Sessions
+) -> None:
+    reader = make_role("steadytext_user")
+    store.run(
+        "CREATE TABLE t (email text PRIMARY KEY, body text)",
+        "SELECT steadytext_autoembed('t', 'body')",
+        f'GRANT SELECT (body) ON t TO "{reader}"',
+        "INSERT INTO t VALUES ('anna@clinic.example', 'has a cold')",
+    )
+    session = connect(user=reader)
+    told = "SELECT _steadytext_search_pending('t', i) FROM generate_series(1, 100) i"
+    assert {tuple(keys) for (keys,) in session.execute(told)} == {()}
+    store.run(f'GRANT SELECT (email) ON t TO "{reader}"')
+    assert ("anna@clinic.example",) in {tuple(keys) for (keys,) in session.execute(told)}
