@@ -15,7 +15,7 @@ import pytest
 from pg_steadytext.cluster.postgres import PrivateCluster
 from pg_steadytext.memory.domain.text import content_hash
 from pg_steadytext.memory.domain.tokens import token_hash
-from pg_steadytext.memory.storage.database import Database
+from pg_steadytext.memory.storage.database import Caller, Database
 from pg_steadytext.memory.storage.saves import LARGE, Saves, Stored
 from pg_steadytext.settings import Settings
 from tests.memory.conftest import NewPerson
@@ -55,7 +55,7 @@ def stored_at_once(settings: Settings, *saves: tuple[str, str]) -> list[Stored |
     async def run() -> list[Stored | BaseException]:
         async with saves_of(settings) as group:
             wanted: list[Coroutine[Any, Any, Stored]] = [
-                group.save(token_hash(key), entry(key, body)) for key, body in saves
+                group.save(Caller("key", token_hash(key)), entry(key, body)) for key, body in saves
             ]
             return await asyncio.gather(*wanted, return_exceptions=True)
 
@@ -137,7 +137,10 @@ def test_a_lost_connection_is_the_failure_of_those_whom_it_stored(
     async def run() -> list[Stored | BaseException]:
         async with saves_of(settings) as group:
             saving = asyncio.gather(
-                *(group.save(token_hash(person.key), entry(person.key, f"{person.id}")) for person in (one, two)),
+                *(
+                    group.save(Caller("key", token_hash(person.key)), entry(person.key, f"{person.id}"))
+                    for person in (one, two)
+                ),
                 return_exceptions=True,
             )
             await asyncio.to_thread(until, lambda: superuser.execute(is_stored, (two.id,)).fetchone() == (1,), 10)

@@ -6,11 +6,14 @@ import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from uuid import UUID
 
 import psycopg
 import pytest
 
 from pg_steadytext.cluster.postgres import PrivateCluster
+from pg_steadytext.memory import accounts
+from pg_steadytext.memory.storage.shares import REMEMBERED, Shares
 from tests.memory.server import MemoryServer, Person, make_person
 from tests.support.runtime import wait_until
 
@@ -86,6 +89,37 @@ def test_who_waits_for_its_own_writes_leaves_connections_to_others(
             assert {other.api.get("/v1/me").status_code for _ in range(5)} == {200}
         assert {save.result(20).status_code for save in saves} <= {201, 503}
     assert someone.api.post("/v1/memories", json={"body": "afterwards"}).status_code == 201
+
+
+def test_a_user_has_one_share_of_the_connections_with_however_many_keys(
+    narrow: MemoryServer, someone: Person, superuser: psycopg.Connection
+) -> None:
+    path = f"/v1/memories/{someone.save('contested')['id']}"
+    other = make_person(narrow, superuser)
+    keys = [accounts.add_key(superuser, someone.email, f"key {n}", ("memories:write",)) for n in range(3 * CONNECTIONS)]
+
+    def change(key: str) -> int:
+        with narrow.client(key) as api:
+            return api.patch(path, json={"title": key[:20]}, headers={"If-Match": "*"}).status_code
+
+    with ThreadPoolExecutor(len(keys)) as threads, other.api:
+        with superuser.transaction():
+            superuser.execute("SELECT FROM memory.usage WHERE user_id = %s FOR UPDATE", (someone.id,))
+            changes = [threads.submit(change, key) for key in keys]
+            wait_until(lambda: sum(change.done() for change in changes) >= len(keys) - CONNECTIONS, 10)
+            assert {other.api.get("/v1/me").status_code for _ in range(5)} == {200}
+        assert sorted(change.result(20) for change in changes) == [200] + [503] * (len(keys) - 1)
+
+
+def test_whose_a_token_is_is_remembered_of_those_that_were_used_last() -> None:
+    shares = Shares(10, 1)
+    users = {n.to_bytes(32): UUID(int=n) for n in range(REMEMBERED + 2)}
+    first, second, *_ = users
+    for token, user in users.items():
+        shares.remember(token, user)
+        assert shares.user_of(first) == users[first]
+    assert shares.user_of(second) is None
+    assert shares.user_of(token) == user
 
 
 def _waiting(superuser: psycopg.Connection) -> int:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
-from weakref import WeakValueDictionary
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
 from pg_steadytext import statements
+from pg_steadytext.memory.storage.shares import Shares
 from pg_steadytext.poolers import is_pooled
 from pg_steadytext.settings import Settings
 
@@ -84,7 +83,7 @@ class Database:
         *,
         ready: int = 2,
     ) -> None:
-        """Make a pool of at most ``connections``: ``ready`` stay open, and no token has more than three quarters."""
+        """Make a pool of at most ``connections``: ``ready`` stay open, and no user has more than three quarters."""
         self.sql = load_statements() if sql is None else sql
         self.where: dict[str, Any] = {
             "host": settings.pg_host, "port": settings.pg_port, "dbname": settings.pg_database,
@@ -97,10 +96,7 @@ class Database:
             min_size=min(ready, connections), max_size=connections, timeout=wait_seconds, open=False,
             configure=_unprepared_if_pooled,
         )  # fmt: skip
-
-        self._wait_seconds = wait_seconds
-        self._share_of_one = max(1, connections - max(1, connections // 4))
-        self._shares: WeakValueDictionary[bytes, asyncio.Semaphore] = WeakValueDictionary()
+        self._shares = Shares(connections, wait_seconds)
 
     async def open(self) -> None:
         """Begin to connect, and wait for nothing: a service without its database says so to who asks."""
@@ -115,25 +111,23 @@ class Database:
         return await psycopg.AsyncConnection.connect(**self.where)
 
     @asynccontextmanager
-    async def _connection_for(self, token: bytes | None) -> AsyncIterator[Connection]:
-        """Take a connection. A user's writes wait for each other, and those who wait must leave some to other users."""
-        if token is None:
+    async def _connection_of(self, kind: str | None, token: bytes | None) -> AsyncIterator[Connection]:
+        """Take a connection of the share of the token's user; what comes without a kind of token is nobody's."""
+        if kind is None or token is None:
             async with self.pool.connection() as connection:
                 yield connection
             return
-        share = self._shares.get(token) or self._shares.setdefault(token, asyncio.Semaphore(self._share_of_one))
-        if share.locked():
-            try:
-                await asyncio.wait_for(share.acquire(), self._wait_seconds)
-            except TimeoutError:
-                raise PoolTimeout(f"one key had its share of the connections for {self._wait_seconds} s") from None
-        else:
-            await share.acquire()
-        try:
-            async with self.pool.connection() as connection:
-                yield connection
-        finally:
-            share.release()
+        user_id = self._shares.user_of(token) or await self._find_user(kind, token)
+        async with self._shares.one_of(user_id or token), self.pool.connection() as connection:
+            yield connection
+
+    async def _find_user(self, kind: str, token: bytes) -> UUID | None:
+        """Find out whose a token is. It waits for no write, so that it needs no share."""
+        user_id: UUID | None
+        (user_id,) = await self.column("whose", {"kind": kind, "hash": token})
+        if user_id is not None:
+            self._shares.remember(token, user_id)
+        return user_id
 
     @asynccontextmanager
     async def unit(self, caller: Caller, scope: str) -> AsyncIterator[Unit]:
@@ -141,7 +135,7 @@ class Database:
 
         Raises ``psycopg.Error`` with the SQLSTATE of a refusal when the caller is unknown or lacks the scope.
         """
-        async with self._connection_for(caller.token_hash) as connection, connection.transaction():
+        async with self._connection_of(caller.kind, caller.token_hash) as connection, connection.transaction():
             params = {"kind": caller.kind, "hash": caller.token_hash, "scope": scope, "csrf": caller.csrf}
             entry = self.sql["enter_feed" if caller.kind == "feed" else "enter"]
             entered = await (await connection.execute(entry, params, prepare=True)).fetchone()
@@ -167,6 +161,9 @@ class Database:
         return row
 
     async def calls(self, name: str, params: Mapping[str, Any]) -> list[Row]:
-        """Run one statement as a transaction of its own, before anybody is known, and return its rows."""
-        async with self._connection_for(params.get("hash")) as connection:
+        """Run one statement as a transaction of its own, before anybody is known, and return its rows.
+
+        Where `kind` and `hash` are a caller's, it is of the user's share.
+        """
+        async with self._connection_of(params.get("kind"), params.get("hash")) as connection:
             return await (await connection.execute(self.sql[name], params, prepare=True)).fetchall()

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import psycopg
 
-from pg_steadytext.memory.storage.database import Database, Row
+from pg_steadytext.memory.storage.database import Caller, Database, Row
 
 MOST = 32
 """Saves of a group: fewer than the subtransactions that PostgreSQL keeps in memory."""
@@ -43,7 +43,7 @@ class Stored:
 
 @dataclass(slots=True)
 class _Save:
-    owner: bytes
+    who: Caller
     text: str
     stored: asyncio.Future[Stored] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -66,14 +66,14 @@ class Saves:
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_storing = False
 
-    async def save(self, owner: bytes, entry: Mapping[str, Any]) -> Stored:
-        """Store what ``memory.save_group`` takes as one of its saves. `owner` tells whose it is: the token's hash.
+    async def save(self, who: Caller, entry: Mapping[str, Any]) -> Stored:
+        """Store what ``memory.save_group`` takes as one of its saves.
 
         Raises ``psycopg.Error`` where PostgreSQL does, and ``PoolTimeout`` when no connection becomes free.
         """
         # Spelt here, so that what cannot be spelt is this save's failure alone.
-        one = _Save(owner, orjson.dumps(entry).decode())
-        if len(one.text) > LARGE or self._alone[owner]:
+        one = _Save(who, orjson.dumps(entry).decode())
+        if len(one.text) > LARGE or self._alone[who.token_hash]:
             self._begin(self._store_alone(one))
         else:
             self._waiting.append(one)
@@ -111,19 +111,21 @@ class Saves:
                 one.end(row)
 
     async def _store_alone(self, one: _Save) -> None:
-        self._alone[one.owner] += 1
+        self._alone[one.who.token_hash] += 1
         try:
-            (row,) = await self._ask([one], None, one.owner)
+            (row,) = await self._ask([one], None, one.who)
             one.end(row)
         except Exception as error:  # noqa: BLE001 (whatever it is, who asked is told)
             one.fail(error)
         finally:
-            self._alone[one.owner] -= 1
+            self._alone[one.who.token_hash] -= 1
             self._alone += Counter()  # forgets who has none
 
-    async def _ask(self, group: list[_Save], patience: str | None, owner: bytes | None) -> list[Row]:
-        saves = f"[{','.join(one.text for one in group)}]"
-        return await self._database.calls("save", {"saves": saves, "patience": patience, "hash": owner})
+    async def _ask(self, group: list[_Save], patience: str | None, who: Caller | None) -> list[Row]:
+        params: dict[str, Any] = {"saves": f"[{','.join(one.text for one in group)}]", "patience": patience}
+        if who is not None:
+            params |= {"kind": who.kind, "hash": who.token_hash}
+        return await self._database.calls("save", params)
 
 
 def _is_undone(error: Exception) -> bool:

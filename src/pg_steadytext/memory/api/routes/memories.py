@@ -73,7 +73,7 @@ async def save(
     here, who = of_request(request), find_caller(request)
     word = idempotency_key(key)
     stored = await here.saves.save(
-        who.token_hash,
+        who,
         {
             "kind": who.kind,
             "hash": as_bytea(who.token_hash),

@@ -1,6 +1,10 @@
 -- name: enter
 SELECT user_id, scopes FROM memory.enter(%(kind)s, %(hash)s, %(scope)s, %(csrf)s);
 
+-- name: whose
+-- The user of a token that opens something.
+SELECT CASE %(kind)s WHEN 'feed' THEN memory.find_feed(%(hash)s) ELSE (memory.identify(%(kind)s, %(hash)s)).user_id END;
+
 -- name: ready
 SELECT max(number) FROM memory.migrations;
 
