@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
+from pg_steadytext.cluster.postgres import PrivateCluster
 from tests.memory.conftest import NewPerson
 from tests.memory.server import Api, MemoryServer, Person, at_once
 
@@ -222,6 +225,23 @@ def test_waiting_ends_with_the_first_change(person: Person) -> None:
     assert [item["memory"]["body"] for item in page["items"]] == ["while you wait"]
     saver.join()
     assert person.api.get("/v1/sync", params={"since": page["cursor"], "wait": 1}).json()["items"] == []
+
+
+def test_who_waits_has_its_empty_page_when_the_service_stops(
+    cluster: PrivateCluster, memory_database: str, person: Person
+) -> None:
+    cursor = read(person.api)[1]
+    own_server = MemoryServer(cluster, memory_database)
+    with own_server.client(person.key) as api, ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(api.get, "/v1/sync", params={"since": cursor, "wait": 30})
+        with pytest.raises(TimeoutError):
+            waiting.result(1)
+        began = time.monotonic()
+        own_server.stop()
+        assert time.monotonic() - began < 5
+        answer = waiting.result(5)
+    assert (answer.status_code, answer.json()["items"]) == (200, [])
+    assert not any("Traceback" in line or "exceeded" in line for line in own_server.log), own_server.log
 
 
 def test_the_feed_is_read_from_its_indexes(new_person: NewPerson, superuser: psycopg.Connection) -> None:

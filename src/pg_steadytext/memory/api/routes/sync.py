@@ -48,7 +48,8 @@ async def pull(
             row = await unit.row("feed", params)
         assert row is not None
         epoch, reached, base, has_more, items = row
-        if items != "[]" or asyncio.get_running_loop().time() >= until:
+        # The server waits for answers before it stops.
+        if items != "[]" or here.notices.stopped or asyncio.get_running_loop().time() >= until:
             break
         # A NOTIFY in every write would have all users' writes queue for its one lock; a look costs an index probe.
         await asyncio.sleep(LOOK_EVERY)
