@@ -57,6 +57,36 @@ def test_a_reminder_that_becomes_due_is_heard_of_once_and_not_early(person: Pers
         assert gone.data["reminder"] == {"id": made["id"]}
 
 
+def test_reminders_that_go_with_their_memory_are_told_of(person: Person, superuser: psycopg.Connection) -> None:
+    user, agent = (
+        person.api.post(f"/api/v1/{one}s", json={"name": "x"}).json()["data"][one]["id"] for one in ("user", "agent")
+    )
+    made = person.api.post("/api/v1/sessions", json={"user_id": user, "agent_id": agent})
+    session = made.json()["data"]["session"]["id"]
+    purged, old = person.save("purged"), person.save("long in the trash")
+    spoken = person.save("of a conversation", session_id=session)
+    remind(person.api, "of no memory", due_at=from_now(hours=1))
+    gone = [
+        remind(person.api, due_at=from_now(hours=1), memory_id=memory["id"])["id"]
+        for memory in (purged, purged, old, spoken)
+    ]
+    with Stream(person.api) as stream:
+        person.api.delete(f"/v1/memories/{purged['id']}", params={"permanent": True})
+        stream.wait("deleted", "deleted")
+        person.api.delete(f"/v1/memories/{old['id']}")
+        superuser.execute(
+            "UPDATE memory.memories SET deleted_at = deleted_at - interval '31 days' WHERE user_id = %s AND id = %s",
+            (person.id, old["id"]),
+        )
+        superuser.execute("SELECT memory.cleanup()")
+        stream.wait("deleted", "deleted", "deleted")
+        assert person.api.delete(f"/api/v1/sessions/{session}").status_code == 200
+        told = [event.data["reminder"]["id"] for event in stream.wait(*["deleted"] * 4)]
+    assert (set(told[:2]), told[2:]) == (set(gone[:2]), gone[2:])
+    (left,) = person.api.get("/v1/reminders").json()["items"]
+    assert left["title"] == "of no memory"
+
+
 def test_a_stream_resumes_where_the_last_one_ended(person: Person) -> None:
     with Stream(person.api) as first:
         remind(person.api, "heard", due_at=from_now(hours=1))

@@ -292,6 +292,8 @@ BEGIN
     FROM memory.attachments a WHERE a.user_id = v_it.user_id AND a.memory_id = p_id;
     PERFORM memory.count_write(-1, -v_bytes, 0);
     PERFORM memory.bury(v_it);
+    -- The schema deletes them with the memory, and tells nobody.
+    PERFORM memory.tell(r, 'deleted') FROM memory.reminders r WHERE r.user_id = v_it.user_id AND r.memory_id = p_id;
     DELETE FROM memory.memories m WHERE m.user_id = v_it.user_id AND m.id = p_id;
     DELETE FROM memory.memory_history h WHERE h.user_id = v_it.user_id AND h.memory_id = p_id;
     PERFORM memory.hand_over(v_it);
