@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +217,21 @@ def test_silent_and_endless_clients_disturb_nobody(supervised: Supervised) -> No
         client.close()
 
 
+def test_logs_that_find_no_room_end_nothing(supervised: Supervised) -> None:
+    sleeper, log = supervised.sleeper(), supervised.home.log / "failing.log"
+
+    def restart_failing() -> None:
+        before = supervised.ask("restart", "failing")["failing"]["pid"]
+        eventually(lambda: supervised.pid("failing") != before)
+
+    with files_no_longer_than(0, supervised.process.pid):
+        for _ in range(3):
+            restart_failing()
+    assert supervised.sleeper() == sleeper
+    restart_failing()
+    eventually(lambda: "lost: File too large\nfailed\n" in log.read_text())
+
+
 def test_only_owner_and_group_may_command(supervised: Supervised) -> None:
     assert supervised.home.supervisor_socket.stat().st_mode & 0o777 == 0o660
     assert supervised.home.run.stat().st_mode & 0o777 == 0o700
@@ -237,3 +254,47 @@ def test_a_full_log_is_rotated_at_a_lines_end_and_old_ones_go(tmp_path: Path) ->
         "service.log.1": b"third line.\n",
         "service.log.2": b"second line\n",
     }
+
+
+@contextmanager
+def files_no_longer_than(size: int, pid: int = 0) -> Iterator[None]:
+    """Have a process's writes beyond so many bytes fail, as they do on a full disk."""
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+
+
+def test_lines_that_find_no_room_are_counted_and_the_log_goes_on_when_there_is_some(tmp_path: Path) -> None:
+    log = RotatingLog(tmp_path / "service.log")
+    log.write(b"first\nbegun")
+    with files_no_longer_than(16):
+        for part in (b" and ended\n", b"lost\n", b"lost too\nlost in", b" two parts"):
+            log.write(part)
+    log.write(b" or three\nback\n")
+    log.write(b"again\n")
+    assert log.path.read_text() == "first\nbegun\n4 lines lost: File too large\nback\nagain\n"
+
+
+def test_a_rotation_that_fails_loses_lines_and_no_older_log(tmp_path: Path) -> None:
+    log = RotatingLog(tmp_path / "service.log", limit=5)
+    for part in (b"older\n", b"newer\n"):
+        log.write(part)
+    (tmp_path / "service.log.new").mkdir()
+    for _ in range(5):
+        log.write(b"lost\n")
+    (tmp_path / "service.log.new").rmdir()
+    log.write(b"back\n")
+    assert log.path.read_text() == "5 lines lost: Is a directory\nback\n"
+    assert (tmp_path / "service.log.1").read_text() == "newer\n"
+    assert (tmp_path / "service.log.2").read_text() == "older\n"
+
+
+def test_a_log_that_somebody_removed_is_begun_anew_by_its_rotation(tmp_path: Path) -> None:
+    log = RotatingLog(tmp_path / "service.log", limit=5)
+    log.write(b"removed\n")
+    log.path.unlink()
+    log.write(b"back\n")
+    assert log.path.read_text() == "back\n"
