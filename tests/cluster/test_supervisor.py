@@ -195,7 +195,16 @@ def test_services_stop_start_and_restart_on_command(supervised: Supervised) -> N
 
 @pytest.mark.parametrize(
     "line",
-    [b"nonsense\n", b"[]\n", b"\xff\n", b'{"command": "explode"}\n', b'{"command": "stop", "service": "postgres"}\n'],
+    [
+        b"nonsense\n",
+        b"[]\n",
+        b"\xff\n",
+        b'{"command": "explode"}\n',
+        b'{"command": "stop", "service": "postgres"}\n',
+        b"[" * 3000 + b"\n",
+        b'{"command": ' + b"[" * 900 + b"]" * 900 + b"}\n",
+        b'{"command": "stop", "service": {}}\n',
+    ],
 )
 def test_a_request_that_makes_no_sense_gets_an_error(supervised: Supervised, line: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as client:
@@ -205,6 +214,7 @@ def test_a_request_that_makes_no_sense_gets_an_error(supervised: Supervised, lin
         answer = json.loads(client.recv(4096))
     assert answer["ok"] is False
     assert answer["error"]
+    assert supervised.sleeper() is not None
 
 
 def test_silent_and_endless_clients_disturb_nobody(supervised: Supervised) -> None:
@@ -215,6 +225,41 @@ def test_silent_and_endless_clients_disturb_nobody(supervised: Supervised) -> No
     assert supervised.sleeper() is not None
     for client in clients:
         client.close()
+
+
+def test_a_supervisor_without_descriptors_starts_services_and_hears_clients_when_it_has_some(
+    supervised: Supervised,
+) -> None:
+    first = eventually(supervised.sleeper)
+    supervised.ask("stop", "failing")
+    pid = supervised.process.pid
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(supervised.home.supervisor_socket))
+        os.kill(first, signal.SIGKILL)
+        time.sleep(1.5)
+        spent = sum(map(int, Path("/proc", str(pid), "stat").read_text().rsplit(")", 1)[1].split()[11:13]))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        second = eventually(lambda: supervised.sleeper() not in (None, first) and supervised.sleeper())
+    assert alive(second)
+    assert spent / os.sysconf("SC_CLK_TCK") < 1.0
+
+
+def test_a_service_that_a_nameless_signal_ended_is_back(supervised: Supervised) -> None:
+    first = eventually(supervised.sleeper)
+    os.kill(first, signal.SIGRTMIN + 5)
+    eventually(lambda: supervised.sleeper() not in (None, first))
+    assert supervised.ask("status")["sleeper"]["last_exit"] == f"signal {signal.SIGRTMIN + 5}"
+
+
+def test_clients_that_leave_disturb_nobody(supervised: Supervised) -> None:
+    for said in (b"", b'{"command"', b'{"command": "status"}\n' * 100):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(supervised.home.supervisor_socket))
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            client.sendall(said)
+    assert supervised.sleeper() is not None
 
 
 def test_logs_that_find_no_room_end_nothing(supervised: Supervised) -> None:

@@ -91,8 +91,10 @@ def answer_line(line: bytes, handle: Handler) -> bytes:
     """Turn one request line into its answer line."""
     try:
         request = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         request = None
     if not isinstance(request, dict):
         return b'{"ok": false, "error": "a request is one JSON object on one line"}\n'
+    if not all(isinstance(request.get(key), str | None) for key in ("command", "service")):
+        return b'{"ok": false, "error": "command and service are texts"}\n'
     return json.dumps(handle(request)).encode() + b"\n"

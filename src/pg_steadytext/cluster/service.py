@@ -103,7 +103,11 @@ class Service:
         return {"state": str(self.state), "pid": self.pid, "restarts": self.restarts, "last_exit": self.last_exit}
 
     def _spawn(self, now: float) -> None:
-        reader, writer = os.pipe()
+        try:
+            reader, writer = os.pipe()
+        except OSError as error:
+            self._could_not_start(error, now)
+            return
         try:
             self._process = subprocess.Popen(
                 list(self.command),
@@ -117,8 +121,7 @@ class Service:
             )
         except OSError as error:
             os.close(reader)
-            self.last_exit = f"cannot start: {error}"
-            self.state, self._due = State.BACKOFF, now + self.backoff.after(0.0)
+            self._could_not_start(error, now)
             return
         finally:
             os.close(writer)
@@ -126,9 +129,13 @@ class Service:
         self.output = reader
         self.state, self._since, self._due = State.RUNNING, now, None
 
+    def _could_not_start(self, error: OSError, now: float) -> None:
+        self.last_exit = f"cannot start: {error}"
+        self.state, self._due = State.BACKOFF, now + self.backoff.after(0.0)
+
     def _ended(self, status: int, now: float) -> None:
         self._process = None
-        self.last_exit = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        self.last_exit = f"signal {_signal_name(-status)}" if status < 0 else f"exit status {status}"
         if self._is_hung:
             self.last_exit += f" after {self.silence:g} s without a heartbeat"
             self._is_hung = False
@@ -138,3 +145,10 @@ class Service:
             self._spawn(now)
         else:
             self.state, self._due = State.BACKOFF, now + self.backoff.after(now - self._since)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have none
+        return str(number)

@@ -30,6 +30,7 @@ from pg_steadytext.errors import NotAllowed
 
 CONVERSATION_SECONDS = 5.0
 CONVERSATIONS = 64
+ACCEPT_PAUSE_SECONDS = 0.5
 CHUNK = 65536
 SILENCE_SECONDS = 60.0
 
@@ -56,6 +57,7 @@ class Supervisor:
         self._told_to_leave = False
         self._leaving = False
         self._conversations: dict[int, Conversation] = {}
+        self._accept_again: float | None = None
         self._services = {
             name: Service(
                 name,
@@ -79,7 +81,7 @@ class Supervisor:
         with _only_one(self._home.supervisor_lock), _signals(self._on_signal) as awakened:
             self._selector.register(awakened, selectors.EVENT_READ, partial(_drain, awakened))
             server = listen(self._home.supervisor_socket)
-            self._selector.register(server, selectors.EVENT_READ, partial(self._accept, server))
+            self._listen(server)
             log.info("supervising %s", ", ".join(self._services))
             try:
                 for service in self._services.values():
@@ -87,7 +89,7 @@ class Supervisor:
                     service.start(self._clock())
                     self._watch_output(service)
                 while not self._finished():
-                    self._turn()
+                    self._turn(server)
             finally:
                 server.close()
                 self._home.supervisor_socket.unlink(missing_ok=True)
@@ -118,7 +120,7 @@ class Supervisor:
     def _finished(self) -> bool:
         return self._leaving and all(service.state is State.STOPPED for service in self._services.values())
 
-    def _turn(self) -> None:
+    def _turn(self, server: socket.socket) -> None:
         for key, _ in self._selector.select(self._next_wait()):
             key.data()
         now = self._clock()
@@ -133,10 +135,13 @@ class Supervisor:
         for number, conversation in list(self._conversations.items()):
             if now >= conversation.give_up:
                 self._hang_up(number)
+        if self._accept_again is not None and now >= self._accept_again:
+            self._listen(server)
 
     def _next_wait(self) -> float | None:
         times = [service.due for service in self._services.values() if service.due is not None]
         times += [conversation.give_up for conversation in self._conversations.values()]
+        times += [] if self._accept_again is None else [self._accept_again]
         return max(0.0, min(times) - self._clock()) if times else None
 
     def _on_signal(self) -> None:
@@ -176,8 +181,22 @@ class Supervisor:
             self._selector.unregister(reader)
             os.close(reader)
 
+    def _listen(self, server: socket.socket) -> None:
+        self._accept_again = None
+        self._selector.register(server, selectors.EVENT_READ, partial(self._accept, server))
+
     def _accept(self, server: socket.socket) -> None:
-        connection, _ = server.accept()
+        try:
+            connection, _ = server.accept()
+        except (BlockingIOError, ConnectionAbortedError):  # the client has left already
+            return
+        except OSError as error:
+            # Most likely there are no descriptors left. The client stays in the queue, and the socket readable:
+            # without a pause the loop would turn as fast as it can.
+            log.warning("cannot hear a client: %s", error)
+            self._selector.unregister(server)
+            self._accept_again = self._clock() + ACCEPT_PAUSE_SECONDS
+            return
         if len(self._conversations) >= CONVERSATIONS:
             connection.close()
             return
