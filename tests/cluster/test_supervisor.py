@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from pg_steadytext.cluster import control
+from pg_steadytext.cluster import control, launch, locks
 from pg_steadytext.cluster.account import Account
 from pg_steadytext.cluster.backoff import Backoff
 from pg_steadytext.cluster.children import dies_with_parent
@@ -148,6 +150,42 @@ def test_a_second_supervisor_of_the_same_home_refuses(supervised: Supervised) ->
     assert second.returncode != 0
     assert f"another supervisor (pid {supervised.process.pid})" in said
     assert supervised.sleeper() is not None
+
+
+@pytest.fixture
+def other_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home whose supervisor does not run."""
+    home = Home.at(tmp_path_factory.mktemp("other"))
+    home.create(Account.service() if os.geteuid() else Account("root", 0, 0, "/root"))
+    return home
+
+
+def test_the_number_that_a_dead_supervisor_left_stops_no_other_homes(supervised: Supervised, other_home: Home) -> None:
+    other_home.supervisor_lock.write_text(f"{supervised.process.pid}\n")
+    assert launch.pid(other_home) is None
+    assert launch.stop(other_home) is False
+    assert supervised.sleeper() is not None
+    assert launch.pid(supervised.home) == supervised.process.pid
+
+
+def test_nor_does_it_while_a_supervisor_starts_that_has_not_written_its_own(
+    supervised: Supervised, other_home: Home
+) -> None:
+    other_home.supervisor_lock.write_text(f"{supervised.process.pid}\n")
+    with other_home.supervisor_lock.open() as starting:
+        fcntl.flock(starting, fcntl.LOCK_EX)
+        assert launch.stop(other_home) is False
+    assert supervised.sleeper() is not None
+
+
+def test_a_supervisor_that_starts_bears_with_those_who_look_whether_it_runs(other_home: Home) -> None:
+    with other_home.supervisor_lock.open("a") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        done = threading.Timer(0.2, fcntl.flock, (looking, fcntl.LOCK_UN))
+        done.start()
+        with locks.only_one(other_home.supervisor_lock):
+            assert launch.pid(other_home) == os.getpid()
+        done.join()
 
 
 def test_nothing_is_left_when_the_supervisor_is_killed(supervised: Supervised) -> None:

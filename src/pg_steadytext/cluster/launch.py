@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from pg_steadytext.cluster import control
+from pg_steadytext.cluster import control, locks
 from pg_steadytext.cluster.account import Account
 from pg_steadytext.cluster.home import Home
 from pg_steadytext.errors import DaemonUnavailable, ModelFailed
@@ -46,12 +46,7 @@ def environment(home: Home, env: Mapping[str, str] | None = None) -> dict[str, s
 
 def pid(home: Home) -> int | None:
     """Return the process id of the home's supervisor, or None when it does not run."""
-    try:
-        number = int(home.supervisor_lock.read_text(encoding="ascii"))
-        command_line = Path("/proc", str(number), "cmdline").read_bytes()
-    except (OSError, ValueError):
-        return None
-    return number if b"supervise" in command_line else None
+    return locks.holder(home.supervisor_lock)
 
 
 def start(home: Home, account: Account) -> bool:
@@ -97,7 +92,14 @@ def stop(home: Home) -> bool:
     os.kill(number, 15)
     give_up = time.monotonic() + STOP_SECONDS
     while time.monotonic() < give_up:
-        if not Path("/proc", str(number)).exists() or pid(home) != number:
+        if not _runs(number):
             return True
         time.sleep(POLL_SECONDS)
     raise ModelFailed(f"the supervisor (pid {number}) does not stop", hint=f"Look into {home.log / 'supervisor.log'}.")
+
+
+def _runs(number: int) -> bool:
+    try:
+        return bool(Path("/proc", str(number), "cmdline").read_bytes())  # a zombie's is empty
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -9,7 +9,6 @@ killed, and a lock keeps a second supervisor off the same home.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import selectors
@@ -18,15 +17,14 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from pg_steadytext.cluster import locks
 from pg_steadytext.cluster.control import Conversation, listen
 from pg_steadytext.cluster.home import Home
 from pg_steadytext.cluster.rotation import RotatingLog
 from pg_steadytext.cluster.service import Service, State
-from pg_steadytext.errors import NotAllowed
 
 CONVERSATION_SECONDS = 5.0
 CONVERSATIONS = 64
@@ -78,7 +76,7 @@ class Supervisor:
 
         Raises ``NotAllowed`` when another supervisor has this home.
         """
-        with _only_one(self._home.supervisor_lock), _signals(self._on_signal) as awakened:
+        with locks.only_one(self._home.supervisor_lock), _signals(self._on_signal) as awakened:
             self._selector.register(awakened, selectors.EVENT_READ, partial(_drain, awakened))
             server = listen(self._home.supervisor_socket)
             self._listen(server)
@@ -213,23 +211,6 @@ class Supervisor:
         conversation = self._conversations.pop(number)
         self._selector.unregister(conversation.connection)
         conversation.connection.close()
-
-
-@contextlib.contextmanager
-def _only_one(path: Path) -> Iterator[None]:
-    with path.open("a+", encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise NotAllowed(
-                f"another supervisor (pid {file.read().strip() or 'unknown'}) already has this home: {path.parent}",
-                hint="pg-steadytext status shows it; pg-steadytext down stops it.",
-            ) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
 
 
 @contextlib.contextmanager
