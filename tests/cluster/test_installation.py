@@ -5,87 +5,29 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from pg_steadytext.cluster import ports
 from pg_steadytext.cluster.account import Account
 from pg_steadytext.settings import own_environment
-from tests.support.daemon import SOURCES, DaemonProcess
-
-
-@dataclass
-class Person:
-    """Somebody with a home of theirs who types ``pg-steadytext`` commands."""
-
-    home: Path
-    model_dir: Path
-
-    def types(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
-        env = {
-            **own_environment(),
-            "STEADYTEXT_HOME": str(self.home),
-            "STEADYTEXT_MODEL_DIR": str(self.model_dir),
-            "PYTHONPATH": str(SOURCES),
-            "COLUMNS": "200",
-            **environment,
-        }
-        command = [sys.executable, "-m", "pg_steadytext.cli", *words]
-        return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=120)
-
-    def succeeds(self, *words: str) -> str:
-        """Run a command that must succeed and return what it printed."""
-        done = self.types(*words)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def sees(self) -> dict[str, dict[str, object]]:
-        """Return the services of ``status``."""
-        services: dict[str, dict[str, object]] = json.loads(self.types("status", "--json").stdout)["services"]
-        return services
-
-
-def free_ports() -> tuple[str, ...]:
-    """Options for ``up`` that keep it off everybody else's ports."""
-    first = ports.choose(())
-    second = ports.choose((), taken={first})
-    third = ports.choose((), taken={first, second})
-    return "--port", str(first), "--daemon-port", str(second), "--memory-port", str(third)
-
-
-def link_or_copy(source: str, target: str) -> None:
-    """Save the disk a copy where the file system allows it."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+from tests.support.daemon import DaemonProcess
+from tests.support.person import Person, a_person, free_ports
 
 
 @pytest.fixture(scope="module")
-def person(account: Account, model_dir: Path) -> Iterator[Person]:
-    """A person whose installation is up; it is down and gone afterwards."""
-    root = Path(tempfile.mkdtemp(prefix="steadytext-home-"))
-    root.chmod(0o755)
-    models = root / "models"
-    shutil.copytree(model_dir, models, copy_function=link_or_copy)
-    one = Person(root / "home", models)
-    one.succeeds("up", "--no-demo", *free_ports())
-    yield one
-    one.types("down")
-    shutil.rmtree(root, ignore_errors=True)
+def person(model_dir: Path) -> Iterator[Person]:
+    """A person whose installation is up."""
+    with a_person(model_dir) as one:
+        one.succeeds("up", "--no-demo", *free_ports())
+        yield one
 
 
 def test_up_shows_an_answer_a_search_and_how_to_connect(person: Person) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -10,10 +12,13 @@ import typer
 from pg_steadytext import __version__
 from pg_steadytext.cli import demo
 from pg_steadytext.cli.console import console, speaks_plainly, step
-from pg_steadytext.cluster import control, launch, ports
+from pg_steadytext.cluster import control, launch, locks, ports
+from pg_steadytext.cluster.account import Account
+from pg_steadytext.cluster.home import Home
 from pg_steadytext.cluster.installation import Installation
 from pg_steadytext.daemon.client import DaemonClient
 from pg_steadytext.errors import DaemonUnavailable, SteadyTextError
+from pg_steadytext.settings import Settings, own_environment
 
 DAEMON_SECONDS = 120.0
 MEMORY_SECONDS = 60.0
@@ -31,7 +36,49 @@ def up(
     show: Annotated[bool, typer.Option("--demo/--no-demo", help="Show an answer and a search.")] = True,
 ) -> None:
     """Start PostgreSQL and the services, and show them working; what already runs is left as it is."""
-    here = Installation.prepare(pg_port=port, daemon_port=daemon_port, memory_port=memory_port)
+    home, account = _home()
+    home.create(account)
+    with _in_turn(home, account):
+        here = Installation.prepare(pg_port=port, daemon_port=daemon_port, memory_port=memory_port)
+        _bring_up(here)
+        if show:
+            _show(here)
+    _say_how_to_connect(here)
+
+
+@speaks_plainly
+def down() -> None:
+    """Stop the services, the supervisor and PostgreSQL."""
+    with _in_turn(*_home()):
+        here = Installation.load()
+        with step("supervisor and its services"):
+            supervised = launch.stop(here.home)
+        with step("PostgreSQL"):
+            served = here.cluster.stop()
+    console.print("stopped" if supervised or served else "nothing was running")
+
+
+def _home() -> tuple[Home, Account]:
+    return Home.at(Settings.load(own_environment()).home), Account.service()
+
+
+@contextmanager
+def _in_turn(home: Home, account: Account) -> Iterator[None]:
+    """Be the only ``up`` or ``down`` at work in the home; say whom that waits for."""
+
+    def tell(pid: int | None) -> None:
+        who = "another pg-steadytext up or down" + (f" (pid {pid})" if pid else "")
+        console.print(
+            f"  {who} is at work in {home.root}; waiting until it is done, Ctrl-C leaves",
+            markup=False,
+            soft_wrap=True,
+        )
+
+    with locks.in_turn(home.lock, account, tell):
+        yield
+
+
+def _bring_up(here: Installation) -> None:
     with step(f"PostgreSQL {here.cluster.binaries.major} on port {here.cluster.port}"):
         if not here.cluster.start():
             here.cluster.reload()
@@ -56,20 +103,6 @@ def up(
     if here.settings.memory_port is not None:
         with step(f"memory service at {here.memory_url}"):
             _wait_for_memory(here)
-    if show:
-        _show(here)
-    _say_how_to_connect(here)
-
-
-@speaks_plainly
-def down() -> None:
-    """Stop the services, the supervisor and PostgreSQL."""
-    here = Installation.load()
-    with step("supervisor and its services"):
-        supervised = launch.stop(here.home)
-    with step("PostgreSQL"):
-        served = here.cluster.stop()
-    console.print("stopped" if supervised or served else "nothing was running")
 
 
 def _wait_for_daemon(here: Installation) -> str:

@@ -55,6 +55,11 @@ class Home:
         return self.root / "settings.toml"
 
     @property
+    def lock(self) -> Path:
+        """Held locked by the one ``up`` or ``down`` that is at work here."""
+        return self.root / "lock"
+
+    @property
     def pgpass(self) -> Path:
         """libpq's password file for this cluster's superuser."""
         return self.root / "pgpass"

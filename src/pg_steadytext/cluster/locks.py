@@ -10,9 +10,10 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from pg_steadytext.cluster.account import Account
 from pg_steadytext.errors import NotAllowed
 
 PATIENCE_SECONDS = 1.0
@@ -34,6 +35,32 @@ def only_one(path: Path) -> Iterator[None]:
                 hint="pg-steadytext status shows it; pg-steadytext down stops it.",
             )
         _sign(file)
+        yield
+
+
+@contextlib.contextmanager
+def in_turn(path: Path, account: Account, tell: Callable[[int | None], None]) -> Iterator[None]:
+    """Hold the lock of what changes a home, after whoever has it; ``tell`` hears whom a longer wait is for.
+
+    A home that does not exist has no lock and nothing to change. Raises ``NotAllowed`` for another account's.
+    """
+    if not path.parent.is_dir():
+        yield
+        return
+    with contextlib.ExitStack() as opened:
+        try:
+            file = opened.enter_context(_opened(path))
+            account.own(path)
+        except PermissionError as error:
+            raise NotAllowed(
+                f"you may not change the installation at {path.parent}",
+                hint="Use the account that ran make up, or root; or set STEADYTEXT_HOME to a folder of your own.",
+            ) from error
+        if not _take_soon(file):
+            tell(holder(path))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):  # a full disk keeps nobody from stopping the servers on it
+            _sign(file)
         yield
 
 
