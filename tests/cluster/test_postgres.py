@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from pg_steadytext.cluster.account import Account
 from pg_steadytext.cluster.home import SOCKET_PATH_LIMIT, Home
 from pg_steadytext.cluster.postgres import PrivateCluster
 from pg_steadytext.errors import DaemonUnavailable
+from tests.support.daemon import SOURCES
 
 
 @pytest.fixture
@@ -77,6 +80,48 @@ def test_a_stale_pid_file_with_the_number_of_another_process_does_not_count(own_
     own_cluster.account.own(pid_file)
     assert own_cluster.pid() is None
     assert own_cluster.start() is True
+
+
+AS_IN_A_CONTAINER = ["setpriv", "--bounding-set", "-sys_ptrace", "--inh-caps", "-sys_ptrace"]
+
+ASKS = """
+import sys
+from pathlib import Path
+from pg_steadytext.cluster import binaries
+from pg_steadytext.cluster.account import Account
+from pg_steadytext.cluster.home import Home
+from pg_steadytext.cluster.postgres import PrivateCluster
+cluster = PrivateCluster(Home.at(Path(sys.argv[1])), Account.service(), binaries.choose(), int(sys.argv[2]))
+print(cluster.pid(), cluster.start(), cluster.stop())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as somebody else")
+def test_a_containers_root_who_may_not_look_into_processes_sees_the_server(own_cluster: PrivateCluster) -> None:
+    own_cluster.start()
+    pid = own_cluster.pid()
+    asked = [*AS_IN_A_CONTAINER, sys.executable, "-c", ASKS, str(own_cluster.home.root), str(own_cluster.port)]
+    done = subprocess.run(
+        asked, env={**os.environ, "PYTHONPATH": str(SOURCES)}, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == f"{pid} False True\n", done.stderr
+    assert own_cluster.pid() is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as somebody else")
+def test_nor_does_a_containers_root_take_the_lock_file_of_backends_that_live_on(own_cluster: PrivateCluster) -> None:
+    own_cluster.start()
+    pid_file = own_cluster.home.data / "postmaster.pid"
+    lines = pid_file.read_text().splitlines(keepends=True)
+    pid_file.write_text("".join([f"{os.getpid()}\n", *lines[1:]]))
+    asked = [*AS_IN_A_CONTAINER, sys.executable, "-c", ASKS, str(own_cluster.home.root), str(own_cluster.port)]
+    done = subprocess.run(
+        asked, env={**os.environ, "PYTHONPATH": str(SOURCES)}, capture_output=True, text=True, check=False
+    )
+    assert f"port {own_cluster.port}" in done.stderr
+    assert pid_file.exists()
+    pid_file.write_text("".join(lines))
+    assert own_cluster.pid() is not None
 
 
 def test_others_than_the_owner_need_the_password(own_cluster: PrivateCluster) -> None:
