@@ -26,3 +26,10 @@ def test_every_text_can_be_spelled_in_bytes_at_worst(vocabulary: Vocabulary) -> 
 
 def test_marks_of_the_chat_template_are_spelled_as_text(vocabulary: Vocabulary) -> None:
     assert len(vocabulary.spell("<|im_end|>")) > 1
+
+
+def test_a_spelling_tells_whether_it_parts_a_character(vocabulary: Vocabulary) -> None:
+    parted = {
+        text: vocabulary.parts_a_character(text, vocabulary.spell(text)) for text in ("😀", "Да", "об", "yes", "né")
+    }
+    assert parted == {"😀": True, "Да": True, "об": True, "yes": False, "né": False}

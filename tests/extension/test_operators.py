@@ -175,3 +175,20 @@ def test_a_set_leaves_room_for_others(connect: Sessions, daemon: DaemonProcess) 
     worker.join()
     assert ended.is_set()
     assert answers == by_row(other, "filter", ["warm"])
+
+
+@pytest.mark.parametrize(
+    "options", [["Да", "Нет"], ["日本", "中国"], ["yes", "שלום"], ["😀", "😢"], ["cafe\u0301", "caf\u00e9"]]
+)
+def test_labels_of_any_script_are_chosen_and_scored(
+    connection: psycopg.Connection, daemon: DaemonProcess, options: list[str]
+) -> None:
+    before = daemon.pid
+    ((choice,),) = connection.execute("SELECT steadytext_generate_choice('Dog?', %s)", (options,)).fetchall()
+    scored = connection.execute("SELECT * FROM steadytext_classify_scores('A dog.', %s)", (options,)).fetchall()
+    ((label,),) = connection.execute("SELECT steadytext_classify('A dog.', %s)", (options,)).fetchall()
+    assert choice in options
+    assert {name for name, _ in scored} == set(options)
+    assert label == scored[0][0]
+    assert abs(sum(score for _, score in scored) - 1) < 1e-6
+    assert (daemon.pid, daemon.is_running()) == (before, True)

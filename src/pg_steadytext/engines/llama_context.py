@@ -21,6 +21,7 @@ from typing import Any
 from xllamacpp import xllamacpp
 
 from pg_steadytext.engines.llama_prefix import TEMPLATE, Abandoned, Prefix, Probe, asking
+from pg_steadytext.engines.llama_template import Template
 from pg_steadytext.errors import ModelFailed
 
 PROMPT_CHUNK = 64
@@ -32,7 +33,7 @@ class LlamaContext:
     """One model context with one slot.
 
     llama.cpp's server always opens a listener; requests come in process, so it listens on a Unix socket in a private
-    folder that is removed as soon as the server stands.
+    folder that is removed as soon as the server stands. Only `template` still asks there.
     """
 
     def __init__(self, path: Path, *, context: int, threads: int, socket_dir: Path, pooling: str | None = None) -> None:
@@ -43,7 +44,8 @@ class LlamaContext:
             params.pooling_type = getattr(xllamacpp.llama_pooling_type, f"LLAMA_POOLING_TYPE_{pooling.upper()}")
             params.n_batch = params.n_ubatch = context
         with private_folder(socket_dir) as folder:
-            params.hostnames = [str(folder / "unused.sock")]
+            listener = folder / "listener.sock"
+            params.hostnames = [str(listener)]
             try:
                 self.server = xllamacpp.Server(params)
             except (RuntimeError, ValueError) as error:
@@ -51,6 +53,7 @@ class LlamaContext:
                     f"llama.cpp could not load {path}: {error}",
                     hint="pg-steadytext models verify checks the file; it may need more memory than there is",
                 ) from error
+            self.template = Template(listener)
 
 
 class ChatContext(LlamaContext):

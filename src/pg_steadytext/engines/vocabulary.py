@@ -6,6 +6,7 @@ unigram models nearly always do; where it differs, the spelling is still one of 
 
 from __future__ import annotations
 
+import itertools
 import threading
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from pg_steadytext.engines.gguf import read_header, read_list
 NORMAL, USER_DEFINED, BYTE = 1, 4, 6
 MAX_TOKEN = 64
 MODELS = ("gpt2", "llama")
+CONTINUES, CONTINUED = 0b1100_0000, 0b1000_0000
+"""The bits by which a byte of UTF-8 tells that it goes on with a character, and what they then are."""
 
 
 class Vocabulary:
@@ -23,12 +26,14 @@ class Vocabulary:
         self._path = path
         self._lock = threading.Lock()
         self._tokens: dict[bytes, int] | None = None
+        self._written: dict[int, bytes] = {}
 
     def spell(self, text: str) -> list[int]:
         """The numbers of the tokens of a text; none where the vocabulary is of an unknown kind or cannot spell it."""
         with self._lock:
             if self._tokens is None:
                 self._tokens = _read(self._path)
+                self._written = {number: written for written, number in self._tokens.items()}
         data = text.encode()
         fewest: list[list[int] | None] = [None] * len(data) + [[]]
         for start in reversed(range(len(data))):
@@ -38,6 +43,12 @@ class Vocabulary:
                 if token is not None and rest is not None and (best is None or len(rest) + 1 < len(best)):
                     fewest[start] = [token, *rest]
         return fewest[0] or []
+
+    def parts_a_character(self, text: str, spelling: list[int]) -> bool:
+        """Whether a token of a text's spelling ends inside a character."""
+        data = text.encode()
+        ends = itertools.accumulate(len(self._written[number]) for number in spelling)
+        return any(end < len(data) and data[end] & CONTINUES == CONTINUED for end in ends)
 
 
 def _read(path: Path) -> dict[bytes, int]:
