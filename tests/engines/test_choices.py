@@ -10,7 +10,7 @@ from pg_steadytext.engines.constraints import constraint as constraints
 from pg_steadytext.engines.llama import LlamaGenerator
 from pg_steadytext.engines.protocol import Prompt
 from pg_steadytext.engines.vocabulary import Vocabulary
-from pg_steadytext.errors import Cancelled
+from pg_steadytext.errors import Cancelled, InvalidArgument
 from tests.support.models import Engines
 
 SCRIPTS = [
@@ -68,6 +68,12 @@ def test_token_by_token_gives_the_score_that_a_grammar_gives(
     by_grammar = scores(generator, options)
     monkeypatch.setattr(Vocabulary, "parts_a_character", lambda *_: True)
     assert scores(generator, options) == by_grammar
+
+
+def test_a_choice_that_the_model_has_no_tokens_for_is_refused(generator: LlamaGenerator) -> None:
+    options = constraints.choices(["yes", "\U000636e8"])
+    with pytest.raises(InvalidArgument, match="a character that the model cannot write"):
+        generator.generate(Prompt("Dog?", constraint=options), lambda _piece: False)
 
 
 def test_a_choice_in_steps_can_be_cancelled(generator: LlamaGenerator) -> None:

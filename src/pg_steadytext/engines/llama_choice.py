@@ -28,7 +28,7 @@ from pg_steadytext.engines.llama_context import ChatContext
 from pg_steadytext.engines.llama_prefix import Probe
 from pg_steadytext.engines.protocol import OnPiece
 from pg_steadytext.engines.vocabulary import Vocabulary
-from pg_steadytext.errors import Cancelled, ModelFailed
+from pg_steadytext.errors import Cancelled, InvalidArgument, ModelFailed
 
 END_TOKENS = 8
 FIRST_TOKENS = 256
@@ -76,8 +76,11 @@ def score_options(
     """The scores of the options, in their order; with `all_scores` off, those that cannot be the best are left out.
 
     The list is empty where the reading of the prompt was stopped. Raises Cancelled once `on_piece` returned True,
-    ModelFailed.
+    InvalidArgument, ModelFailed.
     """
+    for option in options:
+        if vocabulary.lacks(option):
+            raise InvalidArgument(f'the choice "{option}" has a character that the model cannot write')
     first = _read(ask)
     if first is None:
         return []

@@ -44,6 +44,10 @@ class Vocabulary:
                     fewest[start] = [token, *rest]
         return fewest[0] or []
 
+    def lacks(self, text: str) -> bool:
+        """Whether no spelling of a text is there, though the vocabulary is of a known kind."""
+        return bool(text) and not self.spell(text) and bool(self._tokens)
+
     def parts_a_character(self, text: str, spelling: list[int]) -> bool:
         """Whether a token of a text's spelling ends inside a character."""
         data = text.encode()
