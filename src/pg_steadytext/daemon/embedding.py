@@ -1,8 +1,9 @@
 """Dynamic batching of embeddings.
 
-Texts of all callers wait in two lanes; whenever the model takes another batch, it is taken from the front,
-interactive texts first. A text that is in flight already is computed once for all who asked for it. One batch is
-small, so that a large request never holds up a single one for long.
+Texts of all callers wait in two lanes; whenever the model takes another batch, it is taken from the front, interactive
+texts first. So that the batch lane never starves, it goes first in every eighth batch while both wait. A text that is
+in flight already is computed once for all who asked for it. One batch is small, so that a large request never holds up
+a single one for long.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from functools import partial
 
 import numpy as np
 
+from pg_steadytext.daemon.lanes import BATCH_SHARE
 from pg_steadytext.daemon.metrics import Metrics
 from pg_steadytext.daemon.wire import Lane
 from pg_steadytext.engines.protocol import Embedder, Vectors
@@ -68,6 +70,7 @@ class EmbeddingBatcher:
         self._in_flight: dict[str, _Text] = {}
         self._threads = ThreadPoolExecutor(embedder.useful_calls, thread_name_prefix=f"embed-{embedder.name}")
         self._at_work = 0
+        self._since_batch = 0
         self._alone: deque[_Text] = deque()
 
     async def embed(self, texts: Sequence[str], lane: Lane) -> Vectors:
@@ -110,7 +113,7 @@ class EmbeddingBatcher:
         batch: list[_Text] = []
         characters = 0
         share = self.embedder.useful_calls
-        for lane in self._lanes.values():
+        for lane in self._order():
             while lane and len(batch) < BATCH_TEXTS // share and characters < BATCH_CHARACTERS // share:
                 item = lane.popleft()
                 if item.started:
@@ -122,6 +125,15 @@ class EmbeddingBatcher:
                 batch.append(item)
                 characters += len(item.text)
         return batch
+
+    def _order(self) -> list[deque[_Text]]:
+        """The lanes, the one to be emptied first at the front."""
+        lanes = [self._lanes["interactive"], self._lanes["batch"]]
+        self._since_batch = self._since_batch + 1 if all(lanes) else 0
+        if self._since_batch < BATCH_SHARE:
+            return lanes
+        self._since_batch = 0
+        return lanes[::-1]
 
     def _finished(self, batch: list[_Text], future: asyncio.Future[Vectors]) -> None:
         self._at_work -= 1
