@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pg_steadytext.errors import Busy, DaemonUnavailable, SteadyTextError
+from pg_steadytext.errors import Busy, DaemonLost, DaemonUnavailable, SteadyTextError
 from pg_steadytext.queue.jobs import Failure, Outcome, Postponed
 
 DAEMON_PAUSE = 1.0
@@ -22,6 +22,9 @@ def is_of_daemon(error: Exception) -> bool:
 
 def judged(error: Exception) -> Outcome:
     """The outcome of an attempt that raised `error`."""
+    if isinstance(error, DaemonLost):
+        loss = Failure(error.sqlstate, f"{error.message}, with nothing else in work", retryable=True)
+        return Postponed(DAEMON_PAUSE, for_daemon=True, loss=loss)
     if is_of_daemon(error):
         return Postponed(DAEMON_PAUSE, for_daemon=True)
     if isinstance(error, SteadyTextError):

@@ -70,11 +70,13 @@ class Failure:
 class Postponed:
     """Given back unharmed, to be due again after `pause` seconds.
 
-    `for_daemon` says that the daemon is missing or full: the lane then waits until it answers a ping.
+    `for_daemon` says that the daemon is missing or full: the lane then waits until it answers a ping. `loss` is set
+    where the daemon went away while it worked on the request: what that is for a request that was there alone.
     """
 
     pause: float
     for_daemon: bool = False
+    loss: Failure | None = None
 
 
 Outcome = Answer | Failure | Postponed

@@ -12,6 +12,7 @@ from pg_steadytext.queue.front import FROM_THE_FRONT, Front
 from pg_steadytext.queue.jobs import Answer, Context, Handler, Job, Outcome, Postponed
 from pg_steadytext.queue.ledger import Ledger
 from pg_steadytext.queue.pauses import Pauses, happens
+from pg_steadytext.queue.quarantine import Quarantine
 from pg_steadytext.queue.results import Collector
 
 MOST = 1000
@@ -27,7 +28,13 @@ class LaneRunner:
     """
 
     def __init__(
-        self, handler: Handler, ledger: Ledger, collector: Collector, context: Context, fell_asleep: asyncio.Event
+        self,
+        handler: Handler,
+        ledger: Ledger,
+        collector: Collector,
+        context: Context,
+        quarantine: Quarantine,
+        fell_asleep: asyncio.Event,
     ) -> None:
         self.lane = handler.lane
         self.is_asleep = False
@@ -36,6 +43,7 @@ class LaneRunner:
         self._ledger = ledger
         self._collector = collector
         self._context = context
+        self._quarantine = quarantine
         self._front = Front()
         self._runs: dict[asyncio.Task[None], Sequence[Job]] = {}
         self._freed = asyncio.Event()
@@ -111,8 +119,7 @@ class LaneRunner:
             hits = [job for job in jobs if job.id in known]
             await self._collector.put(hits, [known[job.id] for job in hits])
         fresh = [job for job in jobs if job.id not in known and job.id in self._ledger.held]
-        for head in range(0, len(fresh), self._handler.batch):
-            part = fresh[head : head + self._handler.batch]
+        for part in self._quarantine.parts(fresh, self._handler.batch):
             task = asyncio.create_task(self._work(part), name=f"{self.lane} {part[0].id}")
             self._runs[task] = part
             task.add_done_callback(self._ended)
@@ -122,6 +129,17 @@ class LaneRunner:
         return await self._ledger.cached(kept) if kept else {}
 
     async def _work(self, jobs: Sequence[Job]) -> None:
+        async with self._quarantine.admitted(jobs):
+            outcomes = await self._outcomes(jobs)
+            ends = self._quarantine.judge(jobs, outcomes)
+        if any(isinstance(outcome, Postponed) and outcome.for_daemon for outcome in outcomes):
+            self._needs_daemon = True
+            self._wake.set()
+        else:
+            self._daemon_pauses.reset()
+        await self._collector.put(jobs, ends)
+
+    async def _outcomes(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
         outcomes: Sequence[Outcome]
         try:
             outcomes = await self._handler.run(jobs, self._context)
@@ -132,12 +150,7 @@ class LaneRunner:
         except Exception as error:  # the outermost place of a request: its failure must not end the worker
             log.exception("lane %s failed", self.lane)
             outcomes = [judged(error)] * len(jobs)
-        if any(isinstance(outcome, Postponed) and outcome.for_daemon for outcome in outcomes):
-            self._needs_daemon = True
-            self._wake.set()
-        else:
-            self._daemon_pauses.reset()
-        await self._collector.put(jobs, outcomes)
+        return outcomes
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._runs[task]

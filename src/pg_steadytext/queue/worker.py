@@ -26,6 +26,7 @@ from pg_steadytext.queue.listener import Listener
 from pg_steadytext.queue.options import WorkerOptions, connector
 from pg_steadytext.queue.pauses import TICK, Pauses, Ticks
 from pg_steadytext.queue.pulse import IDLE_LEASE, Pulse
+from pg_steadytext.queue.quarantine import Quarantine
 from pg_steadytext.queue.results import Collector
 from pg_steadytext.queue.sessions import Connect, ConnectionLost, Session
 from pg_steadytext.queue.sweep import Sweep
@@ -52,9 +53,10 @@ class Worker:
         self.ledger = Ledger(self._claims, self._results, self._pulse, options.name, daemon.address)
         self.collector = Collector(self.ledger)
         context = Context(daemon, self.ledger.announce)
+        quarantine = Quarantine()
         self._fell_asleep = asyncio.Event()
         self.lanes: dict[str, Lane] = {
-            lane: LaneRunner(handler, self.ledger, self.collector, context, self._fell_asleep)
+            lane: LaneRunner(handler, self.ledger, self.collector, context, quarantine, self._fell_asleep)
             for lane, handler in options.handlers.items()
         }
         surroundings = Surroundings(connect, daemon, self.ledger, self._fell_asleep)
