@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import orjson
 import psycopg
@@ -17,6 +18,9 @@ from pg_steadytext.memory.domain.problems import Problem
 
 REFUSAL = "MC"
 """How the SQLSTATE of ``memory.refuse`` begins; the HTTP status follows."""
+
+SHOWN_ERRORS = 20
+MOST_OF_A_STEP = 100
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +49,15 @@ def from_database(error: psycopg.Error) -> Problem | None:
     return None
 
 
+def members_of(errors: Sequence[Any], *where: str) -> dict[str, Any]:
+    """Return what a refusal tells of a validation's errors: the first of them, and how many there are."""
+    shown = [
+        {"at": [*where, *(str(step)[:MOST_OF_A_STEP] for step in one["loc"])], "code": one["type"], "says": one["msg"]}
+        for one in errors[:SHOWN_ERRORS]
+    ]
+    return {"errors": shown, "error_count": len(errors)}
+
+
 def answer(problem: Problem) -> Response:
     """Return the problem as what the framework sends."""
     return Response(orjson.dumps(problem.document()), problem.status, problem.headers, PROBLEM)
@@ -67,14 +80,11 @@ def install(app: FastAPI, answer: Callable[[Problem], Response] = answer) -> Non
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
-        found = [
-            {"at": [str(step) for step in one["loc"]], "code": one["type"], "says": one["msg"]}
-            for one in error.errors()
-        ]
-        if any(one["code"] == "json_invalid" for one in found):
-            return answer(Problem(400, "bad-json", "the body is not JSON", {"errors": found}))
-        where = "; ".join(f"{'.'.join(one['at'])}: {one['says']}" for one in found[:3])
-        return answer(Problem(422, "invalid-value", where, {"errors": found}))
+        found = members_of(error.errors())
+        if any(one["code"] == "json_invalid" for one in found["errors"]):
+            return answer(Problem(400, "bad-json", "the body is not JSON", found))
+        where = "; ".join(f"{'.'.join(one['at'])}: {one['says']}" for one in found["errors"][:3])
+        return answer(Problem(422, "invalid-value", where, found))
 
     @app.exception_handler(HTTPException)
     async def by_framework(_: Request, error: HTTPException) -> Response:

@@ -6,12 +6,23 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from pg_steadytext.memory.api.values import can_be_shown, can_be_stored
 from pg_steadytext.memory.domain import email
 
 MAX_BODY = 200_000
+MOST_UNKNOWN = 20
 
 # PostgreSQL's text holds every character but NUL.
 _ANY = r"^[^\x00]*$"
@@ -32,6 +43,17 @@ class Strict(BaseModel):
     """A request's body: a field it does not know is an error, not a wish unheard."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_unknown_fields(cls, given: Any) -> Any:
+        # Each would be an error of its own: a body of nothing else took a minute and gigabytes.
+        unknown = len(given) - len(cls.model_fields) if isinstance(given, dict) else 0
+        if unknown > MOST_UNKNOWN and cls.model_config.get("extra") == "forbid":
+            raise PydanticCustomError(
+                "extra_forbidden", "at least {unknown} fields are not known here", {"unknown": unknown}
+            )
+        return given
 
 
 class NewMemory(Strict):

@@ -12,7 +12,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 from pydantic import BaseModel, ValidationError
 
-from pg_steadytext.memory.api.failures import from_database
+from pg_steadytext.memory.api.failures import from_database, members_of
 from pg_steadytext.memory.api.models import MemoryPatch, NewMemory
 from pg_steadytext.memory.api.models_sync import Operation
 from pg_steadytext.memory.api.routes.memories import as_note, dump_json
@@ -197,9 +197,6 @@ def _read(model: type[Model], fields: Mapping[str, Any], where: str) -> Model:
     try:
         return model.model_validate_json(json.dumps(fields))
     except ValidationError as error:
-        found = [
-            {"at": [where, *(str(step) for step in one["loc"])], "code": one["type"], "says": one["msg"]}
-            for one in error.errors()
-        ]
-        first = found[0]
-        raise Problem(422, "invalid-value", f"{'.'.join(first['at'])}: {first['says']}", {"errors": found}) from None
+        found = members_of(error.errors(include_url=False, include_input=False), where)
+        first = found["errors"][0]
+        raise Problem(422, "invalid-value", f"{'.'.join(first['at'])}: {first['says']}", found) from None

@@ -111,7 +111,7 @@ class Query(BaseModel):
 class Permissions(BaseModel):
     """What a key may do."""
 
-    scopes: list[Literal["memories:read", "memories:write", "admin"]] | None = None
+    scopes: Annotated[list[Literal["memories:read", "memories:write", "admin"]], Field(max_length=3)] | None = None
 
 
 class NewKey(BaseModel):
