@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 FIELDS = ("title", "category", "tags", "source", "provenance", "pinned", "is_recalled", "expires_at", "created_at")
@@ -77,15 +78,20 @@ def _open_fence(line: str, fence: str) -> str:
 
 
 def _marked(text: str) -> Iterator[dict[str, Any]]:
-    parts = _MARK.split(text)
-    if parts[0].strip():
-        yield {"body": parts[0].strip()}
-    for mark, body in zip(parts[1::2], parts[2::2], strict=True):
+    # One after the other: whoever reads may stop at a limit.
+    marks = _MARK.finditer(text)
+    mark = next(marks)
+    if before := text[: mark.start()].strip():
+        yield {"body": before}
+    for following in chain(marks, (None,)):
+        body = text[mark.end() : following.start() if following else len(text)]
         try:
-            fields = json.loads(mark)
+            fields = json.loads(mark[1])
         except (ValueError, RecursionError):
             fields = {}
         # The line break behind the mark, and the two behind the body, are the form's and not the body's.
         text_of_body = body.removeprefix("\n")
         text_of_body = text_of_body.removesuffix("\n\n") if text_of_body.endswith("\n\n") else text_of_body.rstrip("\n")
         yield {**fields, "body": _ESCAPED.sub(r"\1", text_of_body)}
+        if following:
+            mark = following

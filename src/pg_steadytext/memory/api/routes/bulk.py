@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 
 from pg_steadytext.memory.api.callers import Who
 from pg_steadytext.memory.api.exports import NDJSON, exported
+from pg_steadytext.memory.api.failures import SHOWN_ERRORS
 from pg_steadytext.memory.api.gate import IMPORT_TYPES
 from pg_steadytext.memory.api.models import Imported, ImportedMemory
 from pg_steadytext.memory.api.once import KeyHeader, once
@@ -24,7 +26,6 @@ from pg_steadytext.memory.domain.problems import Problem
 router = APIRouter(prefix="/memories", tags=["memories"])
 
 MOST = 20_000
-SHOWN_ERRORS = 20
 MARKDOWN = "text/markdown"
 TEXT = {"schema": {"type": "string"}}
 BODY = {"requestBody": {"required": True, "content": dict.fromkeys(IMPORT_TYPES, TEXT)}}
@@ -79,7 +80,7 @@ def read_notes(body: bytes, media_type: str) -> list[ImportedMemory]:
         text = body.decode()
     except UnicodeDecodeError as error:
         raise Problem(400, "bad-encoding", "the body must be UTF-8") from error
-    entries = list(_markdown(text) if media_type == MARKDOWN else _lines(text))
+    entries = list(islice(_markdown(text) if media_type == MARKDOWN else _lines(text), MOST + 1))
     if len(entries) > MOST:
         raise Problem(413, "too-many", f"an import holds at most {MOST} memories")
     notes: list[ImportedMemory] = []
