@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,7 +13,7 @@ from fastapi import FastAPI
 from pg_steadytext import __version__
 from pg_steadytext.heartbeat import heartbeat
 from pg_steadytext.memory.api import failures
-from pg_steadytext.memory.api.callers import COOKIE, CSRF_HEADER
+from pg_steadytext.memory.api.callers import COOKIE, CSRF_HEADER, check_known
 from pg_steadytext.memory.api.gate import Gate
 from pg_steadytext.memory.api.memfuse.app import create as create_memfuse
 from pg_steadytext.memory.api.memfuse.envelope import PREFIX as MEMFUSE
@@ -80,7 +81,12 @@ def create(settings: MemorySettings, *, sql: Mapping[str, bytes] | None = None) 
     )  # fmt: skip
     app.state.service = service
     failures.install(app)
-    app.add_middleware(Gate, max_bytes=settings.max_request_bytes, max_import_bytes=settings.max_import_bytes)
+    app.add_middleware(
+        Gate,
+        max_bytes=settings.max_request_bytes,
+        max_import_bytes=settings.max_import_bytes,
+        check=partial(check_known, database),
+    )
     # Each into the application itself: a router within a router is searched once more for every request.
     for router in ROUTERS:
         app.include_router(router, prefix="/v1")

@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 
 from pg_steadytext.memory.domain.problems import Problem
 from pg_steadytext.memory.domain.tokens import token_hash
-from pg_steadytext.memory.storage.database import Caller
+from pg_steadytext.memory.storage.database import Caller, Database
 
 COOKIE = "memory_session"
 CSRF_HEADER = "X-CSRF-Token"
@@ -30,6 +30,13 @@ def find_caller(request: Request) -> Caller:
         csrf = None if request.method in SAFE else _hash(headers.get(CSRF_HEADER, ""))
         return Caller("session", _hash(session), csrf)
     raise Problem(401, "no-credentials", "send an API key (Authorization: Bearer, or X-API-Key) or sign in")
+
+
+async def check_known(database: Database, caller: Caller) -> None:
+    """Raise ``Problem`` 401 when nobody is known by the caller's token; what it allows is asked for later."""
+    (is_known,) = await database.call("known", {"kind": caller.kind, "hash": caller.token_hash})
+    if not is_known:
+        raise Problem(401, "unknown-credentials", "the key or session is unknown, revoked or has ended")
 
 
 def _hash(text: str) -> bytes:
