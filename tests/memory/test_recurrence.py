@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from time import process_time
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -169,6 +171,58 @@ def test_a_rule_that_never_occurs_is_refused_soon(rule: str, part: str) -> None:
     with pytest.raises(Problem) as refused:
         check_occurs(series(rule, "2026-11-22T08:00"))
     assert refused.value.members["part"] == part
+
+
+MINUTES = ",".join(map(str, range(60)))
+HOURS = ",".join(map(str, range(24)))
+EACH_DAY = "BYDAY=MO,TU,WE,TH,FR,SA,SU"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        f"FREQ=HOURLY;BYMINUTE={MINUTES};BYSETPOS=61", f"FREQ=HOURLY;BYMINUTE={MINUTES};BYSETPOS=-1",
+        f"FREQ=MINUTELY;BYHOUR={HOURS};BYMINUTE={MINUTES};BYSETPOS=2", "FREQ=MINUTELY;BYSECOND=5;BYSETPOS=2",
+        f"FREQ=DAILY;BYHOUR={HOURS};BYMINUTE=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15;BYSETPOS=361",
+        f"FREQ=YEARLY;BYHOUR={HOURS};BYMINUTE={MINUTES};{EACH_DAY}",
+        f"FREQ=YEARLY;BYHOUR={HOURS};BYMINUTE={MINUTES};{EACH_DAY};BYSETPOS=-366",
+        f"FREQ=MINUTELY;INTERVAL=9997;BYHOUR={HOURS};BYMINUTE={MINUTES};COUNT=10000",
+        "FREQ=MINUTELY;BYHOUR=0;BYMINUTE=0;COUNT=10000", "FREQ=HOURLY;INTERVAL=9999;BYHOUR=5",
+        "FREQ=MONTHLY;BYDAY=53MO", "FREQ=YEARLY;BYYEARDAY=366;INTERVAL=9999", "FREQ=MINUTELY;BYYEARDAY=366",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("start", ["1971-01-01T00:00", "2026-12-31T23:59", "2199-12-31T23:59"])
+def test_a_rule_that_is_made_to_be_hard_is_settled_soon(rule: str, start: str) -> None:
+    found = series(rule, start)
+    for ask in (
+        lambda: check_occurs(found),
+        lambda: found.after(utc("2026-12-01")),
+        lambda: found.passed(utc("1971-01-02"), utc("2026-12-01")),
+    ):
+        begun = process_time()
+        with suppress(Problem):
+            ask()
+        assert process_time() - begun < 0.75
+
+
+@pytest.mark.parametrize(
+    ("rule", "moments"),
+    [
+        ("FREQ=HOURLY;BYMINUTE=0,20,40;BYSETPOS=-1,1", ["01-01 08:00", "01-01 08:40", "01-01 09:00"]),
+        ("FREQ=MINUTELY;BYMINUTE=10,11;BYSETPOS=1", ["01-01 08:10", "01-01 08:11", "01-01 09:10"]),
+        ("FREQ=DAILY;BYHOUR=9,11;BYMINUTE=0,30;BYSETPOS=2,-1", ["01-01 08:30", "01-01 10:30", "01-02 08:30"]),
+        ("FREQ=WEEKLY;BYDAY=MO,WE;BYHOUR=9,11;BYSETPOS=2,3", ["01-04 10:00", "01-06 08:00", "01-11 10:00"]),
+    ],
+)
+def test_a_place_in_a_set_is_one_of_all_its_times(rule: str, moments: list[str]) -> None:
+    assert shown(series(rule, "2027-01-01T09:00"), 3) == moments
+
+
+def test_what_passed_in_one_month_of_the_year_collapses_into_its_last() -> None:
+    january = series("FREQ=MINUTELY;BYMONTH=1", "2020-01-01T00:00", zone="UTC")
+    assert january.passed(utc("2020-01-01"), utc("2026-11-22")) == (
+        utc("2026-01-31T23:59"), 1000, utc("2027-01-01T00:00"),
+    )  # fmt: skip
 
 
 def test_what_passed_collapses_into_the_last_with_a_count() -> None:

@@ -1,13 +1,14 @@
 """When a series occurs (RFC 5545, 3.3.10 and 3.8.5), on the wall clock of a time zone.
 
-The search is bounded: a rule that finds no time for `STEPS` steps, or for a century, never occurs. dateutil's search
-has no such bound, which lets a rule for the thirtieth of February keep it busy for minutes.
+The search is bounded: a rule that finds no time for `STEPS` steps, or for a century, never occurs. A step is a day or a
+time of day that is looked at; of a set that BYSETPOS chooses from only the chosen are made, however many there are.
+dateutil's search has no such bound, which lets a rule for the thirtieth of February keep it busy for minutes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import cached_property
@@ -17,7 +18,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pg_steadytext.memory.domain.problems import Problem
 from pg_steadytext.memory.domain.rules import Rule, read, refuse
 
-STEPS = 1_500_000
+STEPS = 400_000
 CENTURY = 36_525
 MOST_MISSED = 1000
 DAY_MINUTES = 1440
@@ -84,13 +85,18 @@ class Series:
         return self._leap(latest, now)
 
     def _leap(self, latest: datetime | None, now: datetime) -> tuple[datetime | None, int, datetime | None]:
-        # So many lie in between that some lie in the last days, or else in the last months.
-        for back in (timedelta(days=1), timedelta(days=40), timedelta(days=4000)):
-            for moment in self.since(now - back):
+        # So many lie in between that some lie in the last days, or else in the last months or years.
+        following: datetime | None = None
+        for days in (1, 40, 400, 4000):
+            last, following = None, None
+            for moment in self.since(now - timedelta(days=days)):
                 if moment > now:
-                    return latest, MOST_MISSED, moment
-                latest = moment
-        return latest, MOST_MISSED, None
+                    following = moment
+                    break
+                last = moment
+            if last is not None:
+                return last, MOST_MISSED, following
+        return latest, MOST_MISSED, following
 
     def _walls(self, since: datetime) -> Iterator[datetime]:
         if self.rule is None:
@@ -128,14 +134,16 @@ class _Search:
             self.byday = ((0, start.weekday()),)
         self.weekdays = frozenset(day for nth, day in self.byday if not nth)
         self.nth = frozenset((nth, day) for nth, day in self.byday if nth)
-        self.seconds = rule.bysecond or (start.second,)
+        (self.second,) = rule.bysecond or (start.second,)
         self.steps = 0
 
     def walk(self, begin: date) -> Iterator[datetime]:
         """Yield times of the wall clock from the series' start on; days before ``begin`` are passed over."""
+        if not self._has_places():
+            return
         found_on = max(begin, self.start.date()).toordinal()
         for days in self._periods(begin):
-            for wall in self._chosen(days):
+            for wall in self._chosen(days, begin):
                 if wall >= self.start:
                     self.steps, found_on = 0, wall.toordinal()
                     yield wall
@@ -143,50 +151,67 @@ class _Search:
                 # Whoever asks for the time after the last one within reach is told that there is none.
                 return
 
-    def _chosen(self, days: list[date]) -> Iterator[datetime]:
+    def _chosen(self, days: list[date], begin: date) -> Iterator[datetime]:
         self.steps += len(days)
+        if not self.rule.bysetpos:
+            days = [day for day in days if day >= begin]
         matching = [day for day in days if self._matches(day)]
-        if not matching:
-            return
         if self.rule.freq in ("HOURLY", "MINUTELY"):
             for day in matching:
-                yield from self._times_within(day)
+                yield from (datetime.combine(day, at) for at in self._times_within(day))
             return
-        walls = [datetime.combine(day, at) for day in matching for at in self._times]
-        yield from self._positions(walls)
+        number = len(self._times)
+        for place in self._places(len(matching) * number):
+            yield datetime.combine(matching[place // number], self._times[place % number])
 
-    def _positions(self, walls: list[datetime]) -> list[datetime]:
+    def _places(self, size: int) -> Sequence[int]:
+        """Return which of a set's times occur, without making the others."""
         if not self.rule.bysetpos:
-            return walls
-        size = len(walls)
+            return range(size)
         places = {pos - 1 if pos > 0 else size + pos for pos in self.rule.bysetpos}
-        return [walls[place] for place in sorted(places) if 0 <= place < size]
+        return sorted(place for place in places if 0 <= place < size)
+
+    def _has_places(self) -> bool:
+        """Tell whether BYSETPOS finds anything in sets that all are of one size."""
+        sizes = {"MINUTELY": 1, "HOURLY": len(self._minutes), "DAILY": len(self._times)}
+        return self.rule.freq not in sizes or len(self._places(sizes[self.rule.freq])) > 0
+
+    @cached_property
+    def _hours(self) -> Sequence[int]:
+        return self.rule.byhour or (range(24) if self.rule.freq in ("HOURLY", "MINUTELY") else (self.start.hour,))
+
+    @cached_property
+    def _minutes(self) -> Sequence[int]:
+        return self.rule.byminute or (range(60) if self.rule.freq == "MINUTELY" else (self.start.minute,))
 
     @cached_property
     def _times(self) -> list[time]:
-        hours, minutes = self.rule.byhour or (self.start.hour,), self.rule.byminute or (self.start.minute,)
-        return [time(h, m, s) for h in hours for m in minutes for s in self.seconds]
+        return [time(hour, minute, self.second) for hour in self._hours for minute in self._minutes]
 
-    def _times_within(self, day: date) -> Iterator[datetime]:
-        rule, start = self.rule, self.start
-        midnight = datetime.combine(day, time())
-        since_start = (day.toordinal() - start.toordinal()) * 24 - start.hour
-        if rule.freq == "HOURLY":
-            hours = range(-since_start % rule.interval, 24, rule.interval)
-            self.steps += len(hours)
-            for hour in hours:
-                if not rule.byhour or hour in rule.byhour:
-                    minutes = rule.byminute or (start.minute,)
-                    walls = [midnight.replace(hour=hour, minute=m, second=s) for m in minutes for s in self.seconds]
-                    yield from self._positions(walls)
+    @cached_property
+    def _by_minute(self) -> dict[int, time]:
+        return {at.hour * 60 + at.minute: at for at in self._times}
+
+    def _times_within(self, day: date) -> Iterator[time]:
+        since_start = (day.toordinal() - self.start.toordinal()) * 24 - self.start.hour
+        interval = self.rule.interval
+        if self.rule.freq == "HOURLY":
+            per_hour = len(self._minutes)
+            places = self._places(per_hour)
+            self.steps += len(self._hours)
+            for number, hour in enumerate(self._hours):
+                if (since_start + hour) % interval == 0:
+                    yield from (self._times[number * per_hour + place] for place in places)
             return
-        offset = since_start * 60 - start.minute
-        ticks = range(-offset % rule.interval, DAY_MINUTES, rule.interval)
-        self.steps += len(ticks)
-        for tick in ticks:
-            hour, minute = divmod(tick, 60)
-            if (not rule.byhour or hour in rule.byhour) and (not rule.byminute or minute in rule.byminute):
-                yield from self._positions([midnight.replace(hour=hour, minute=minute, second=s) for s in self.seconds])
+        # Whichever are fewer: the minutes that the interval leaves, or those that the rule names.
+        begin, wanted = (since_start * 60 - self.start.minute) % interval, self._by_minute
+        ticks = range(-begin % interval, DAY_MINUTES, interval)
+        if len(ticks) > len(wanted):
+            self.steps += len(wanted)
+            yield from (at for minute, at in wanted.items() if (begin + minute) % interval == 0)
+        else:
+            self.steps += len(ticks)
+            yield from (wanted[tick] for tick in ticks if tick in wanted)
 
     def _periods(self, begin: date) -> Iterator[list[date]]:
         """Yield the days of each period, from the one that holds ``begin`` on."""
