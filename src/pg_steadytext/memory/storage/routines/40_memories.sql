@@ -4,7 +4,7 @@ CREATE OR REPLACE FUNCTION memory.iso(p_at timestamptz) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN pg_catalog.to_char(p_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 
--- A memory as every endpoint shows it.
+-- A memory as every endpoint shows it. One that has expired lies in the trash from that moment on.
 CREATE OR REPLACE FUNCTION memory.memory_json(m memory.memories) RETURNS jsonb
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -14,7 +14,8 @@ BEGIN
         'session_id', m.session_id, 'duplicate_of', m.duplicate_of, 'version', m.version, 'change_seq', m.change_seq,
         'enrichment_status', m.enrichment_status, 'enrichment_error', m.enrichment_error,
         'embedding_status', m.embedding_status, 'embedding_error', m.embedding_error,
-        'expires_at', memory.iso(m.expires_at), 'deleted_at', memory.iso(m.deleted_at),
+        'expires_at', memory.iso(m.expires_at), 'deleted_at',
+        memory.iso(coalesce(m.deleted_at, CASE WHEN m.expires_at <= now() THEN m.expires_at END)),
         'created_at', memory.iso(m.created_at), 'updated_at', memory.iso(m.updated_at));
 END
 $$;
@@ -266,6 +267,10 @@ DECLARE
 BEGIN
     IF v_it.deleted_at IS NULL AND (v_it.expires_at IS NULL OR v_it.expires_at > now()) THEN
         PERFORM memory.refuse(409, 'not-in-trash', 'the memory is not in the trash');
+    END IF;
+    -- One that has expired and was not yet put away goes the whole way, so that its copies find their original.
+    IF v_it.deleted_at IS NULL THEN
+        v_it := memory.put_away(v_it);
     END IF;
     -- Somebody may have saved the text again in the meantime.
     v_it.duplicate_of := (memory.same_text(v_it.user_id, v_it.content_hash)).id;

@@ -13,8 +13,7 @@ WHERE m.user_id = %(user)s AND m.id = %(id)s AND (%(trash)s OR NOT memory.is_awa
 SELECT m.created_at, m.id, memory.memory_json(m)::text
 FROM memory.memories m
 WHERE m.user_id = %(user)s
-  AND (m.deleted_at IS NOT NULL) = %(trash)s
-  AND (m.expires_at IS NULL OR m.expires_at > now() OR %(trash)s)
+  AND memory.is_away(m) = %(trash)s
   AND (%(after)s::timestamptz IS NULL OR (m.created_at, m.id) < (%(after)s::timestamptz, %(after_id)s::uuid))
   AND (%(tag)s::text IS NULL OR %(tag)s = ANY (m.tags))
   AND (%(category)s::text IS NULL OR m.category = %(category)s)
