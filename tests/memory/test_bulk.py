@@ -52,6 +52,19 @@ def test_an_export_is_read_back_as_it_was(new_person: NewPerson, form: str, kind
     assert (again["created"], again["duplicates"], again["ids"]) == (0, 4, done.json()["ids"])
 
 
+@pytest.mark.parametrize(("form", "kind"), [("jsonl", "application/x-ndjson"), ("markdown", "text/markdown")])
+def test_agents_and_conversations_are_left_out(new_person: NewPerson, form: str, kind: str) -> None:
+    one, other = new_person(), new_person()
+    agent = one.api.post("/v1/agents", json={"name": "reader"}).json()["id"]
+    session = one.api.post("/v1/sessions", json={"name": "talk", "agent_id": agent}).json()["id"]
+    one.save("said there", agent_id=agent, session_id=session)
+    exported = one.api.get("/v1/memories/export", params={"format": form}).text
+    done = send(other.api, exported, kind)
+    assert (done.status_code, done.json().get("created")) == (200, 1), done.text
+    (brought,) = other.api.get("/v1/memories").json()["items"]
+    assert (brought["body"], brought["agent_id"], brought["session_id"]) == ("said there", None, None)
+
+
 def test_a_persons_markdown_is_a_memory_a_heading(api: Api) -> None:
     text = "Before.\n\n# First\n\nAbout one.\n## Part\nmore\n\n# Second\n"
     assert send(api, text, "text/markdown").json()["created"] == 3

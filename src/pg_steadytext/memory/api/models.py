@@ -10,6 +10,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -34,6 +35,7 @@ Word = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=_A
 Instant = Annotated[AwareDatetime, AfterValidator(can_be_shown)]
 Object = Annotated[dict[str, JsonValue], AfterValidator(can_be_stored)]
 Tags = Annotated[list[Word], Field(max_length=50), AfterValidator(lambda tags: list(dict.fromkeys(tags)))]
+LeftOut = Annotated[None, BeforeValidator(lambda _: None)]
 State = Literal["pending", "done", "failed", "paused", "none"]
 ZoneName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_ANY)]
 Scope = Literal["memories:read", "memories:write", "admin"]
@@ -73,13 +75,16 @@ class NewMemory(Strict):
 
 
 class ImportedMemory(NewMemory):
-    """A line of an import: a new memory, or a memory as the export shows it."""
+    """A line of an import: a new memory, or a memory as the export shows it.
+
+    Its agent and its conversation are left out: they are of where it was exported, and not of here.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
     created_at: Instant | None = None
-    agent_id: None = None
-    session_id: None = None
+    agent_id: LeftOut = None
+    session_id: LeftOut = None
 
 
 class MemoryPatch(Strict):
