@@ -16,6 +16,7 @@ from pg_steadytext.cluster.postgres import PrivateCluster
 from pg_steadytext.memory.jobs.reminders import tick
 from pg_steadytext.memory.settings import MemorySettings
 from pg_steadytext.memory.storage.database import Database
+from pg_steadytext.memory.storage.notices import Notices
 from tests.memory.conftest import NewPerson
 from tests.memory.server import MemoryServer, Person
 from tests.memory.streams import Stream
@@ -179,6 +180,32 @@ def test_one_connection_listens_for_all_streams_and_is_made_anew(person: Person,
         remind(person.api, due_at=from_now(hours=1))
         for stream in streams:
             stream.wait("created")
+
+
+def test_a_notice_that_names_nobody_is_passed_over(person: Person, superuser: psycopg.Connection) -> None:
+    with Stream(person.api) as stream:
+        for payload in ("hello", "", "{" * 7000):
+            superuser.execute("SELECT pg_notify('memory_reminders', %s)", (payload,))
+        remind(person.api, due_at=from_now(hours=1))
+        stream.wait("created")
+
+
+def test_listening_begins_anew_after_an_error_of_ours() -> None:
+    asyncio.run(_listens_anew())
+
+
+async def _listens_anew() -> None:
+    attempts = asyncio.Queue[int]()
+
+    class Broken:
+        async def connect(self) -> None:
+            attempts.put_nowait(1)
+            raise RuntimeError("unforeseen")
+
+    task = asyncio.create_task(Notices(Broken(), 1).listen())  # type: ignore[arg-type]
+    for _ in range(2):
+        await asyncio.wait_for(attempts.get(), 10)
+    task.cancel()
 
 
 def test_a_killed_scheduler_loses_nothing_and_repeats_nothing(

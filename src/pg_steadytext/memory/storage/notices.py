@@ -62,10 +62,19 @@ class Notices:
                         self._wake(notice.payload)
             except psycopg.Error as error:
                 log.warning("no notices for now: %s", error)
+            except Exception:
+                # Nobody waits for this task: what ended it would be seen nowhere, and no stream would wake again.
+                log.exception("the notices begin anew")
             await asyncio.sleep(RETRY_SECONDS)
 
     def _wake(self, user: str) -> None:
-        for event in self._waiting.get(UUID(user), ()):
+        try:
+            user_id = UUID(user)
+        except ValueError:
+            # Whoever is connected to the database may notify the channel.
+            log.warning("a notice names no user: %.40r", user)
+            return
+        for event in self._waiting.get(user_id, ()):
             event.set()
 
     def _wake_all(self) -> None:
