@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 
 import httpx2
 import psycopg
@@ -186,8 +187,11 @@ def test_a_notice_that_names_nobody_is_passed_over(person: Person, superuser: ps
     with Stream(person.api) as stream:
         for payload in ("hello", "", "{" * 7000):
             superuser.execute("SELECT pg_notify('memory_reminders', %s)", (payload,))
+        begun = monotonic()
         remind(person.api, due_at=from_now(hours=1))
         stream.wait("created")
+    # Without notices it would be heard of with the next sign of life.
+    assert monotonic() - begun < 5
 
 
 def test_listening_begins_anew_after_an_error_of_ours() -> None:
