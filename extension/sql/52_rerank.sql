@@ -23,6 +23,13 @@ BEGIN
 END
 $$;
 
+-- The elements of an array of any shape, in storage order, counted from 1.
+CREATE FUNCTION @extschema@._steadytext_flat(texts text[]) RETURNS text[]
+LANGUAGE sql STABLE STRICT
+BEGIN ATOMIC
+    SELECT array_agg(t.content ORDER BY t.place) FROM unnest(texts) WITH ORDINALITY t (content, place);
+END;
+
 -- Ask the daemon for one ranking; documents come back with their places in the answer.
 CREATE FUNCTION @extschema@._steadytext_rerank(
     name text, query text, documents text[], task text, seed integer, model text, unsafe_mode boolean
@@ -42,7 +49,7 @@ BEGIN
     RETURN QUERY
     SELECT r.place, r.pair ->> 0, (r.pair ->> 1)::double precision
     FROM json_array_elements(@extschema@._steadytext_request('rerank',
-        (plan -> 'request') || jsonb_build_object('query', query, 'documents', documents)))
+        (plan -> 'request') || jsonb_build_object('query', query, 'documents', @extschema@._steadytext_flat(documents))))
         WITH ORDINALITY AS r (pair, place);
 END
 $$;
@@ -119,12 +126,13 @@ BEGIN
     ELSIF cardinality(documents) = 0 THEN
         RETURN;
     END IF;
+    queries := @extschema@._steadytext_flat(queries);
     plan := @extschema@._steadytext_rerank_prepare(
         'queries[1]', queries[1], documents, task, true, seed, model, unsafe_mode);
     RETURN QUERY
     SELECT a.place::integer - 1, r.pair ->> 0, CASE WHEN return_scores THEN (r.pair ->> 1)::double precision END
     FROM json_array_elements(@extschema@._steadytext_request('rerank_batch',
-        (plan -> 'request') || jsonb_build_object('queries', queries, 'documents', documents)))
+        (plan -> 'request') || jsonb_build_object('queries', queries, 'documents', @extschema@._steadytext_flat(documents))))
         WITH ORDINALITY AS a (ranking, place),
         json_array_elements(a.ranking) WITH ORDINALITY AS r (pair, place)
     ORDER BY a.place, r.place;

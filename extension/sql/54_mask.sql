@@ -43,10 +43,12 @@ BEGIN
     plan := @extschema@._steadytext_mask_plan(kinds, use_cache, seed, model);
     RETURN QUERY
     SELECT o.place, CASE WHEN o.error IS NULL THEN
-               @extschema@._steadytext_mask_all(texts[o.place], kinds, o.answer::jsonb) END, o.error
+               @extschema@._steadytext_mask_all(t.content, kinds, o.answer::jsonb) END, o.error
     FROM @extschema@._steadytext_operate(
         ARRAY(SELECT CASE WHEN t.content ~ '[^[:space:]]' THEN t.content END FROM unnest(texts) WITH ORDINALITY t (content, place)
-              ORDER BY t.place), plan.params, plan.request, plan.cached, strict) o;
+              ORDER BY t.place), plan.params, plan.request, plan.cached, strict) o
+    JOIN unnest(texts) WITH ORDINALITY t (content, place) ON t.place = o.place
+    ORDER BY o.place;
 END
 $$;
 

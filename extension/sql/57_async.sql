@@ -29,7 +29,7 @@ BEGIN
             INSERT INTO @extschema@.steadytext_queue AS q (request_id, request_type, lane, priority, owner, user_id,
                 session_id, prompt, prompts, params, due_at, max_retries, batch_id)
             SELECT t.id, request_type, request_type, priority, caller, coalesce(user_id, caller),
-                   nullif(current_setting('application_name'), ''), t.content, documents, params,
+                   nullif(current_setting('application_name'), ''), t.content, @extschema@._steadytext_flat(documents), params,
                    greatest(clock_timestamp(), not_before), coalesce(max_retries, s.queue_max_retries),
                    CASE WHEN cardinality(ids) > 1 THEN ids[1] END
             FROM @extschema@._steadytext_settings s, unnest(ids, texts) AS t (id, content)
@@ -40,7 +40,7 @@ BEGIN
         INSERT INTO @extschema@.steadytext_queue AS q (request_id, request_type, lane, priority, owner, user_id,
             session_id, prompt, prompts, params, due_at, max_retries, dedupe_key)
         SELECT ids[1], request_type, request_type, priority, caller, coalesce(user_id, caller),
-               nullif(current_setting('application_name'), ''), texts[1], documents, params,
+               nullif(current_setting('application_name'), ''), texts[1], @extschema@._steadytext_flat(documents), params,
                greatest(clock_timestamp(), not_before), coalesce(max_retries, s.queue_max_retries), dedupe
         FROM @extschema@._steadytext_settings s
         ON CONFLICT (owner, dedupe_key) WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'processing')
@@ -155,6 +155,7 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     longest integer;
+    absent bigint;
 BEGIN
     SELECT s.max_prompt_chars INTO longest FROM @extschema@._steadytext_settings s;
     PERFORM @extschema@._steadytext_check_text(name, query, longest);
@@ -163,9 +164,10 @@ BEGIN
         PERFORM @extschema@._steadytext_raise('22004', 'Documents cannot be null');
     ELSIF cardinality(documents) = 0 THEN
         PERFORM @extschema@._steadytext_raise('22023', 'Documents array cannot be empty');
-    ELSIF array_position(documents, NULL) IS NOT NULL THEN
-        PERFORM @extschema@._steadytext_raise('22004', 'Documents cannot contain null elements',
-            format('documents[%s] is null.', array_position(documents, NULL)));
+    END IF;
+    SELECT min(d.place) INTO absent FROM unnest(documents) WITH ORDINALITY d (content, place) WHERE d.content IS NULL;
+    IF absent IS NOT NULL THEN
+        PERFORM @extschema@._steadytext_raise('22004', 'Documents cannot contain null elements', format('documents[%s] is null.', absent));
     ELSIF cardinality(documents) > 20000 THEN
         PERFORM @extschema@._steadytext_raise('22023',
             format('documents may hold at most 20000 texts, not %s', cardinality(documents)));

@@ -59,7 +59,7 @@ DECLARE
     everything constant boolean := @extschema@._steadytext_caller_is('steadytext_admin');
     unknown uuid;
 BEGIN
-    IF request_ids IS NULL OR array_position(request_ids, NULL) IS NOT NULL THEN
+    IF request_ids IS NULL OR EXISTS (SELECT FROM unnest(request_ids) i WHERE i IS NULL) THEN
         PERFORM @extschema@._steadytext_raise('22004', 'request_ids cannot be null or contain null');
     END IF;
     SELECT i INTO unknown FROM unnest(request_ids) i

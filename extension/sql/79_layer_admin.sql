@@ -176,7 +176,7 @@ $$;
 CREATE FUNCTION @extschema@._steadytext_search_relations(relations regclass[]) RETURNS SETOF regclass
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF relations IS NULL OR array_position(relations, NULL) IS NOT NULL THEN
+    IF relations IS NULL OR EXISTS (SELECT FROM unnest(relations) r WHERE r IS NULL) THEN
         PERFORM @extschema@._steadytext_raise('22004', CASE WHEN relations IS NULL THEN 'relations cannot be null' ELSE 'relations cannot contain null' END);
     ELSIF cardinality(relations) = 0 THEN
         PERFORM @extschema@._steadytext_raise('22023', 'relations cannot be empty');

@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(39);
+SELECT plan(42);
 
 SELECT throws_ok($$SELECT steadytext_generate_async(NULL)$$, '22004', 'Prompt cannot be null');
 SELECT throws_ok($$SELECT steadytext_generate_async('  ')$$, '22023', 'Prompt cannot be empty');
@@ -27,6 +27,11 @@ SELECT throws_ok($$SELECT steadytext_check_async(NULL)$$, '22004', 'request_id c
 SELECT throws_ok($$SELECT steadytext_get_async_result(gen_random_uuid(), -1)$$, '22023', 'timeout_seconds must be non-negative');
 SELECT throws_ok($$SELECT steadytext_cancel_async(gen_random_uuid())$$, 'P0002', NULL);
 SELECT throws_ok($$SELECT * FROM steadytext_check_async_batch(ARRAY[gen_random_uuid()])$$, 'P0002', NULL);
+SELECT throws_ok($$SELECT * FROM steadytext_check_async_batch(ARRAY[ARRAY[gen_random_uuid(), NULL]])$$, '22004', 'request_ids cannot be null or contain null');
+SELECT is(count(*), 2::bigint, 'ids of any shape') FROM (SELECT array_agg(ARRAY[i]) AS ids
+    FROM unnest(steadytext_embed_batch_async('{a,b}')) i) m, LATERAL steadytext_check_async_batch(m.ids);
+SELECT steadytext_rerank_async('q', '[0:1][2:3]={{a,b},{c,d}}') AS ranking \gset
+SELECT is(prompts, '{a,b,c,d}', 'documents of any shape') FROM steadytext_queue WHERE request_id = :'ranking';
 
 SELECT steadytext_embed_async('second', false) AS uncached \gset
 SELECT is(params ? 'cache', false, 'embed_async may take use_cache second') FROM steadytext_queue WHERE request_id = :'uncached';

@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(41);
+SELECT plan(45);
 
 SELECT ARRAY['The bus stops here.', 'Oaks are large trees.', 'Soup is hot.', 'Oaks are large trees.', 'A pine is a tree.']::text AS docs \gset
 CREATE TEMP TABLE ranked AS SELECT row_number() OVER () AS place, r.* FROM steadytext_rerank('trees in a forest', :'docs') r;
@@ -53,6 +53,13 @@ SELECT throws_ok($$SELECT * FROM steadytext_rerank('q', ARRAY['a'], seed => -1)$
 SELECT throws_ok($$SELECT * FROM steadytext_rerank('q', ARRAY['a'], task => NULL)$$, '22004', 'task cannot be null');
 SELECT throws_ok($$SELECT * FROM steadytext_rerank_top_k('q', ARRAY['a'], 0)$$, '22023', 'top_k must be greater than 0');
 SELECT throws_ok($$SELECT * FROM steadytext_rerank_top_k('q', ARRAY['a'], NULL)$$, '22004', 'top_k cannot be null');
+SELECT results_eq($$SELECT * FROM steadytext_rerank_batch('[4:5]={soup,trees}', '[3:4]={broth,oak}')$$,
+    $$SELECT * FROM steadytext_rerank_batch('{soup,trees}', '{broth,oak}')$$, 'arrays that count from anywhere');
+SELECT results_eq($$SELECT * FROM steadytext_rerank_batch('{{soup},{trees}}', '{{broth,oak},{car,tea}}')$$,
+    $$SELECT * FROM steadytext_rerank_batch('{soup,trees}', '{broth,oak,car,tea}')$$, 'arrays of two dimensions');
+SELECT results_eq($$SELECT * FROM steadytext_rerank('soup', '{{broth,oak},{car,tea}}')$$,
+    $$SELECT * FROM steadytext_rerank('soup', '{broth,oak,car,tea}')$$, 'in the order that they are stored in');
+SELECT throws_ok($$SELECT * FROM steadytext_rerank('soup', '{{broth,oak},{NULL,tea}}')$$, '22004', 'Documents cannot contain null elements');
 SELECT throws_ok($$SELECT * FROM steadytext_rerank_batch('{}', ARRAY['a'])$$, '22023', 'queries cannot be empty');
 SELECT throws_ok($$SELECT * FROM steadytext_rerank_batch(ARRAY['q', NULL], ARRAY['a'])$$, '22004', 'queries[2] cannot be null');
 

@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(98);
+SELECT plan(101);
 
 -- What needs no model.
 SELECT is(steadytext_mask(v), w, v) FROM (VALUES
@@ -42,6 +42,8 @@ SELECT is(steadytext_mask('4111 1111 1111 1112', '{card}'), '4111 1111 1111 1112
 SELECT is(steadytext_mask('a@b.org 192.168.0.17', '{ip}'), 'a@b.org [IP]', 'only what is asked for');
 SELECT results_eq($$SELECT * FROM steadytext_mask_batch(ARRAY['a@b.org', NULL, ''])$$,
     $$VALUES (1::bigint, '[EMAIL]', NULL::text), (2, NULL, NULL), (3, '', NULL)$$, 'a set is masked in order');
+SELECT results_eq($$SELECT * FROM steadytext_mask_batch('[3:4][2:3]={{a@b.org,b},{NULL,c}}'::text[])$$,
+    $$VALUES (1::bigint, '[EMAIL]', NULL::text), (2, 'b', NULL), (3, NULL, NULL), (4, 'c', NULL)$$, 'an array of any shape');
 SELECT throws_ok($$SELECT steadytext_mask('a', NULL)$$, '22004', 'kinds cannot be null');
 SELECT throws_ok($$SELECT steadytext_mask('a', '{email,NULL}')$$, '22004', 'kinds cannot contain null');
 SELECT throws_ok($$SELECT steadytext_mask('a', '{}')$$, '22023', 'kinds cannot be empty');
@@ -88,6 +90,9 @@ SELECT is(result, steadytext_similarity('a red car', 'the tax law'), 'similarity
     FROM steadytext_similarity_batch(ARRAY['a red car'], ARRAY['the tax law']);
 SELECT isnt(error, NULL, 'a translation that max_tokens cuts off is an error, not half a text')
     FROM steadytext_translate_batch(ARRAY['The dog barks at the man in the green coat.'], 'French', max_tokens => 2);
+SELECT results_eq(format('SELECT * FROM steadytext_mask_batch(%L::text[], ''{name,email}'')', v),
+    $$SELECT * FROM steadytext_mask_batch('{Anna Berg lives,car a@b.org,"",Tom}', '{name,email}')$$, v || ' is masked in storage order')
+    FROM (VALUES ('[3:6]={Anna Berg lives,car a@b.org,"",Tom}'), ('{{Anna Berg lives,car a@b.org},{"",Tom}}')) t (v);
 SELECT ok(position('a@b.org' IN steadytext_mask('Write to a@b.org', '{email,name,address}')) = 0, 'names beside forms');
 
 -- Refusals.
