@@ -102,6 +102,7 @@ DECLARE
     known_answers text[];
     missing text[];
     problems jsonb[];
+    missing_problems jsonb[] := '{}'::jsonb[];
     reply record;
     chunk constant integer := 200;
 BEGIN
@@ -127,13 +128,13 @@ BEGIN
             ON f.content = t.content ORDER BY t.place), strict);
         known := known || missing[head : head + chunk - 1];
         known_answers := known_answers || reply.answers;
-        problems := problems || reply.problems;
+        missing_problems := missing_problems || reply.problems;
     END LOOP;
     RETURN QUERY
-    SELECT t.place, k.answer, coalesce(problems[t.place], problems[cardinality(texts) + f.place]) ->> 'error'
-    FROM unnest(texts) WITH ORDINALITY t (content, place)
+    SELECT t.place, k.answer, coalesce(t.problem, f.problem) ->> 'error'
+    FROM ROWS FROM (unnest(texts), unnest(problems)) WITH ORDINALITY t (content, problem, place)
     LEFT JOIN ROWS FROM (unnest(known), unnest(known_answers)) k (content, answer) ON k.content = t.content
-    LEFT JOIN unnest(missing) WITH ORDINALITY f (content, place) ON f.content = t.content
+    LEFT JOIN ROWS FROM (unnest(missing), unnest(missing_problems)) f (content, problem) ON f.content = t.content
     ORDER BY t.place;
 END
 $$;
