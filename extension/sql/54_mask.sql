@@ -10,12 +10,24 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     plan record;
     named text;
+    problem jsonb;
 BEGIN
     PERFORM @extschema@._steadytext_mask_check(kinds);
+    IF strict IS NULL THEN
+        PERFORM @extschema@._steadytext_raise('22004', 'strict cannot be null');
+    END IF;
     IF kinds && '{name,address}' AND input_text ~ '[^[:space:]]' THEN
         plan := @extschema@._steadytext_mask_plan(kinds, use_cache, seed, model);
         named := @extschema@._steadytext_operate_one(input_text, plan.params, plan.request, plan.cached, strict);
         IF named IS NULL THEN
+            RETURN NULL;
+        END IF;
+    ELSE
+        problem := @extschema@._steadytext_mask_problem(input_text);
+        IF problem IS NOT NULL AND strict THEN
+            PERFORM @extschema@._steadytext_raise(problem ->> 'code', problem ->> 'error');
+        ELSIF problem IS NOT NULL THEN
+            RAISE WARNING USING MESSAGE = problem ->> 'error', ERRCODE = problem ->> 'code';
             RETURN NULL;
         END IF;
     END IF;
@@ -31,13 +43,19 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 #variable_conflict use_variable
 DECLARE
     plan record;
+    problems jsonb[];
 BEGIN
     PERFORM @extschema@._steadytext_mask_check(kinds);
-    IF texts IS NULL THEN
-        PERFORM @extschema@._steadytext_raise('22004', 'texts cannot be null');
+    IF texts IS NULL OR strict IS NULL THEN
+        PERFORM @extschema@._steadytext_raise('22004',
+            CASE WHEN texts IS NULL THEN 'texts' ELSE 'strict' END || ' cannot be null');
     ELSIF NOT kinds && '{name,address}' THEN
-        RETURN QUERY SELECT t.place, @extschema@._steadytext_mask_all(t.content, kinds, NULL), NULL::text
-                     FROM unnest(texts) WITH ORDINALITY t (content, place);
+        problems := ARRAY(SELECT @extschema@._steadytext_mask_problem(t.content)
+                          FROM unnest(texts) WITH ORDINALITY t (content, place) ORDER BY t.place);
+        PERFORM @extschema@._steadytext_first_problem(problems, strict);
+        RETURN QUERY SELECT t.place, CASE WHEN t.problem IS NULL THEN @extschema@._steadytext_mask_all(t.content, kinds, NULL) END,
+                            t.problem ->> 'error'
+                     FROM ROWS FROM (unnest(texts), unnest(problems)) WITH ORDINALITY t (content, problem, place);
         RETURN;
     END IF;
     plan := @extschema@._steadytext_mask_plan(kinds, use_cache, seed, model);
@@ -49,6 +67,15 @@ BEGIN
               ORDER BY t.place), plan.params, plan.request, plan.cached, strict) o
     JOIN unnest(texts) WITH ORDINALITY t (content, place) ON t.place = o.place
     ORDER BY o.place;
+END
+$$;
+
+-- What keeps a text from being masked, or null: its length; an empty text has nothing to mask.
+CREATE FUNCTION @extschema@._steadytext_mask_problem(value text) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT @extschema@._steadytext_text_problem(value, s.max_prompt_chars) FROM @extschema@._steadytext_settings s
+            WHERE value ~ '[^[:space:]]');
 END
 $$;
 

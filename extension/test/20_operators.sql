@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(101);
+SELECT plan(107);
 
 -- What needs no model.
 SELECT is(steadytext_mask(v), w, v) FROM (VALUES
@@ -48,6 +48,13 @@ SELECT throws_ok($$SELECT steadytext_mask('a', NULL)$$, '22004', 'kinds cannot b
 SELECT throws_ok($$SELECT steadytext_mask('a', '{email,NULL}')$$, '22004', 'kinds cannot contain null');
 SELECT throws_ok($$SELECT steadytext_mask('a', '{}')$$, '22023', 'kinds cannot be empty');
 SELECT throws_ok($$SELECT steadytext_mask('a', '{shoe}')$$, '22023', 'kinds cannot contain "shoe"');
+SELECT throws_ok($$SELECT steadytext_mask(repeat('a', 100001))$$, '22001', 'input_text of 100001 characters is longer than max_prompt_chars allows, 100000');
+SELECT is(steadytext_mask(repeat(' ', 10)), repeat(' ', 10), 'an empty text has nothing to mask');
+SELECT throws_ok($$SELECT steadytext_mask('a', strict => NULL)$$, '22004', 'strict cannot be null');
+SELECT throws_ok($$SELECT * FROM steadytext_mask_batch('{a}', strict => NULL)$$, '22004', 'strict cannot be null');
+SELECT throws_ok($$SELECT * FROM steadytext_mask_batch(ARRAY['a', repeat('a', 100001)], strict => true)$$, '22001', 'texts[2]: input_text of 100001 characters is longer than max_prompt_chars allows, 100000');
+SELECT results_eq($$SELECT result, error FROM steadytext_mask_batch(ARRAY[repeat('a', 100001), 'a'])$$,
+    $$VALUES (NULL, 'input_text of 100001 characters is longer than max_prompt_chars allows, 100000'), ('a', NULL)$$, 'a text too long is an error of its row');
 SELECT throws_ok($$SELECT * FROM steadytext_mask_batch(NULL)$$, '22004', 'texts cannot be null');
 
 -- A null text is a null answer, whatever the operator.
