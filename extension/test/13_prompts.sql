@@ -1,5 +1,5 @@
 \ir setup.psql
-SELECT plan(67);
+SELECT plan(68);
 
 SELECT steadytext_prompt_create('greeting', E'Hello {{ name }}!\nYou are {{ age }}.', 'Greets', '{"team": "a"}') AS prompt \gset
 SELECT is(steadytext_prompt_render('greeting', '{"name": "Ada", "age": 36}'), E'Hello Ada!\nYou are 36.', 'a prompt is filled in');
@@ -61,6 +61,8 @@ SELECT is(steadytext_prompt_render('got', '{"order": {"get": 1, "items": 2, "key
 SELECT steadytext_prompt_create('long', '{% for i in range(10000) %}{{ word }}{% endfor %}') \g /dev/null
 SELECT throws_ok($$SELECT steadytext_prompt_render('long', '{"word": "0123456789abcdef"}')$$, '22001', NULL, 'a rendered prompt has a greatest length');
 
+SELECT steadytext_prompt_create('ends', E'a\r\nb\r{{ x }}\n') \g /dev/null
+SELECT is(steadytext_prompt_render('ends', jsonb_build_object('x', E'c\r\nd')), E'a\nb\nc\r\nd\n', 'line ends become \n, but those of variables');
 SELECT is(steadytext_generate_prompt('greeting', '{"name": "Ada"}', max_tokens => 6),
     steadytext_generate(E'Good day Ada!\nYou are ageless.', 6), 'generating from a prompt is generating its text');
 SELECT is(st_generate_prompt('greeting', '{"name": "Ada", "age": 1}', 1, 6), steadytext_generate(E'Hello Ada!\nYou are 1.', 6), 'of the version named');
