@@ -94,7 +94,7 @@ DECLARE
         "PK": 24, "PL": 28, "PS": 29, "PT": 25, "QA": 29, "RO": 24, "RS": 22, "RU": 33, "SA": 24, "SC": 31, "SD": 18, "SE": 24,
         "SI": 19, "SK": 24, "SM": 27, "SN": 28, "SO": 23, "ST": 25, "SV": 28, "TD": 27, "TG": 28, "TL": 23, "TN": 24, "TR": 26,
         "UA": 29, "VA": 22, "VG": 24, "XK": 20, "YE": 30}';
-    size constant integer := lengths ->> upper(left(ahead, 2));
+    size constant integer := (lengths ->> upper(left(ahead, 2)))::integer;
     found constant text := substring(ahead FROM format('^(?:[0-9A-Za-z] ?){%s}[0-9A-Za-z](?![[:alnum:]])', size - 1));
     bare text := upper(replace(found, ' ', ''));
 BEGIN
