@@ -93,7 +93,7 @@ DECLARE
         "MK": 19, "ML": 28, "MN": 20, "MR": 27, "MT": 31, "MU": 30, "MZ": 25, "NE": 28, "NI": 28, "NL": 18, "NO": 15, "OM": 23,
         "PK": 24, "PL": 28, "PS": 29, "PT": 25, "QA": 29, "RO": 24, "RS": 22, "RU": 33, "SA": 24, "SC": 31, "SD": 18, "SE": 24,
         "SI": 19, "SK": 24, "SM": 27, "SN": 28, "SO": 23, "ST": 25, "SV": 28, "TD": 27, "TG": 28, "TL": 23, "TN": 24, "TR": 26,
-        "UA": 29, "VA": 22, "VG": 24, "XK": 20, "YE": 30}';
+        "UA": 29, "VA": 22, "VG": 24, "XK": 20, "YE": 30}'::jsonb;
     size constant integer := (lengths ->> upper(left(ahead, 2)))::integer;
     found constant text := substring(ahead FROM format('^(?:[0-9A-Za-z] ?){%s}[0-9A-Za-z](?![[:alnum:]])', size - 1));
     bare text := upper(replace(found, ' ', ''));

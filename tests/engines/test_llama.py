@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from pg_steadytext.engines.constraints import constraint as constraints
+from pg_steadytext.engines.constraints.constraint import Constraint
 from pg_steadytext.engines.llama import LlamaGenerator
 from pg_steadytext.engines.llama_context import LlamaContext
 from pg_steadytext.engines.llama_embedding import LlamaEmbedder
@@ -179,3 +181,34 @@ def test_a_waiting_request_gets_the_slot_when_it_is_free(engines: Engines) -> No
         thread.join(60)
     assert not any(thread.is_alive() for thread in threads)
     assert time.monotonic() - began < 60
+
+
+UNWRITABLE = "\U000636e8"
+"""A character that no language has; the model has no token for its first byte."""
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        constraints.regex(UNWRITABLE),
+        constraints.regex("\x04+"),
+        constraints.regex(f"[{UNWRITABLE}-\U000636ff]x"),
+        constraints.schema({"const": f"a {UNWRITABLE}"}),
+        constraints.schema({"type": "object", "properties": {UNWRITABLE: {"type": "null"}}, "required": [UNWRITABLE]}),
+    ],
+)
+def test_what_the_model_has_no_tokens_for_is_refused_and_does_not_end_the_process(
+    generator: LlamaGenerator, constraint: Constraint
+) -> None:
+    with pytest.raises(InvalidArgument, match="has no tokens for any text that satisfies the"):
+        generator.generate(Prompt("Say it.", max_tokens=8, constraint=constraint), keep_going)
+
+
+def test_what_can_be_written_is_chosen_where_something_else_cannot(generator: LlamaGenerator) -> None:
+    for constraint, wanted in (
+        (constraints.regex(f"{UNWRITABLE}|b"), "b"),
+        (constraints.regex(f"[{UNWRITABLE}c]"), "c"),
+        (constraints.schema({"enum": [UNWRITABLE, "d"]}), '"d"'),
+    ):
+        prompt = Prompt("Say it.", max_tokens=8, constraint=constraint)
+        assert generator.generate(prompt, keep_going).text == wanted

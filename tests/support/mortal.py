@@ -38,7 +38,7 @@ def answer(method: str, params: dict[str, Any]) -> Any:
 
 def serve(port: int) -> None:
     """Answer what has come, each time after a while of work; the word kills it with all that it works on."""
-    socket = zmq.Context.instance().socket(zmq.ROUTER)
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
     socket.bind(f"tcp://127.0.0.1:{port}")
     while socket.poll():
         time.sleep(WORK_SECONDS)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pg_steadytext.engines.constraints.answer import check_answer, check_combination
-from pg_steadytext.engines.constraints.compiled import compiled
+from pg_steadytext.engines.constraints.answer import NAMES, check_answer, check_combination
+from pg_steadytext.engines.constraints.automaton import MatchesNothing
+from pg_steadytext.engines.constraints.compiled import Compiled, compiled
 from pg_steadytext.engines.constraints.constraint import Constraint
 from pg_steadytext.engines.llama_choice import Question, best, described, score_options
 from pg_steadytext.engines.llama_context import ChatContext
@@ -55,8 +56,10 @@ class LlamaGenerator:
         constraint = prompt.constraint
         if constraint is not None and constraint.kind == "choices":
             return self._choose(request, prompt, constraint, on_piece)
+        ready = None
         if constraint is not None:
-            request["grammar"] = compiled(constraint).grammar
+            ready = self._compiled(constraint)
+            request["grammar"] = ready.grammar
         reader = _ChunkReader(self.name, on_piece)
         probe = named(prompt.prefix)
         with self.pool.take(probe, wide=not prompt.crowd) as context:
@@ -70,8 +73,18 @@ class LlamaGenerator:
                 )
         completion = reader.completion()
         if constraint is not None:
-            check_answer(prompt, constraint, completion)
+            check_answer(prompt, constraint, completion, ready)
         return completion
+
+    def _compiled(self, constraint: Constraint) -> Compiled:
+        try:
+            return compiled(constraint, self.vocabulary.unwritable)
+        except MatchesNothing:
+            compiled(constraint)  # which says so where it is not the model's fault
+            raise InvalidArgument(
+                f'model "{self.name}" has no tokens for any text that satisfies {NAMES[constraint.kind]}',
+                hint="use another model, or leave out characters that no language has",
+            ) from None
 
     def _choose(self, request: dict[str, Any], prompt: Prompt, constraint: Constraint, on_piece: OnPiece) -> Completion:
         reader = _ChunkReader(self.name, on_piece)

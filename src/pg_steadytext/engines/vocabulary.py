@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import itertools
 import threading
+from functools import cached_property
 from pathlib import Path
 
+from pg_steadytext.engines.constraints.expression import LAST, Range
 from pg_steadytext.engines.gguf import read_header, read_list
 
 NORMAL, USER_DEFINED, BYTE = 1, 4, 6
@@ -17,6 +19,14 @@ MAX_TOKEN = 64
 MODELS = ("gpt2", "llama")
 CONTINUES, CONTINUED = 0b1100_0000, 0b1000_0000
 """The bits by which a byte of UTF-8 tells that it goes on with a character, and what they then are."""
+
+
+LEADS = {
+    **{0xC0 + n: (n << 6, (n << 6) + 0x3F) for n in range(2, 0x20)},
+    **{0xE0 + n: (max(n << 12, 0x800), (n << 12) + 0xFFF) for n in range(0x10)},
+    **{0xF0 + n: (max(n << 18, 0x10000), min((n << 18) + 0x3FFFF, LAST)) for n in range(5)},
+}
+"""The characters of several bytes by the first of them."""
 
 
 class Vocabulary:
@@ -28,17 +38,31 @@ class Vocabulary:
         self._tokens: dict[bytes, int] | None = None
         self._written: dict[int, bytes] = {}
 
-    def spell(self, text: str) -> list[int]:
-        """The numbers of the tokens of a text; none where the vocabulary is of an unknown kind or cannot spell it."""
+    def _known(self) -> dict[bytes, int]:
         with self._lock:
             if self._tokens is None:
                 self._tokens = _read(self._path)
                 self._written = {number: written for written, number in self._tokens.items()}
+            return self._tokens
+
+    @cached_property
+    def unwritable(self) -> tuple[Range, ...]:
+        """Characters that no tokens spell: a byte that is no token, or beginning with one that none begins with."""
+        tokens = self._known()
+        if not tokens:
+            return ()
+        begun = {token[0] for token in tokens}
+        single = [(byte, byte) for byte in range(0x80) if bytes([byte]) not in tokens]
+        return (*single, *(code_points for lead, code_points in LEADS.items() if lead not in begun))
+
+    def spell(self, text: str) -> list[int]:
+        """The numbers of the tokens of a text; none where the vocabulary is of an unknown kind or cannot spell it."""
+        tokens = self._known()
         data = text.encode()
         fewest: list[list[int] | None] = [None] * len(data) + [[]]
         for start in reversed(range(len(data))):
             for end in range(min(len(data), start + MAX_TOKEN), start, -1):
-                token, rest = self._tokens.get(data[start:end]), fewest[end]
+                token, rest = tokens.get(data[start:end]), fewest[end]
                 best = fewest[start]
                 if token is not None and rest is not None and (best is None or len(rest) + 1 < len(best)):
                     fewest[start] = [token, *rest]

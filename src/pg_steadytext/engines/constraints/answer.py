@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pg_steadytext.engines.constraints.compiled import compiled
+from pg_steadytext.engines.constraints.compiled import Compiled, compiled
 from pg_steadytext.engines.constraints.constraint import Constraint, Kind
 from pg_steadytext.engines.protocol import Completion, Prompt
 from pg_steadytext.errors import InvalidArgument, TextTooLong
@@ -22,8 +22,8 @@ def check_combination(prompt: Prompt) -> None:
         raise InvalidArgument("thinking_mode cannot be combined with schema, regex or choices")
 
 
-def check_answer(prompt: Prompt, constraint: Constraint, completion: Completion) -> None:
-    """Let pass what satisfies the constraint.
+def check_answer(prompt: Prompt, constraint: Constraint, completion: Completion, ready: Compiled | None = None) -> None:
+    """Let pass what satisfies the constraint, which is compiled where it is not `ready`.
 
     Raises InvalidArgument where max_tokens cut the answer off, TextTooLong where the context did, ModelFailed for
     whatever a grammar could not express.
@@ -39,4 +39,4 @@ def check_answer(prompt: Prompt, constraint: Constraint, completion: Completion)
             f"max_tokens ({prompt.max_tokens}) cut the answer off before it satisfied {NAMES[constraint.kind]}",
             hint="raise max_tokens, or bound the answer: maxLength and maxItems in a schema, {m,n} in a pattern",
         )
-    compiled(constraint).check(completion.text)
+    (ready or compiled(constraint)).check(completion.text)

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pg_steadytext.engines.constraints.automaton import Automaton, build
 from pg_steadytext.engines.constraints.constraint import Constraint
 from pg_steadytext.engines.constraints.dialect import read_pattern
-from pg_steadytext.engines.constraints.expression import ANYTHING, Both, Chars, Seq, complement
+from pg_steadytext.engines.constraints.expression import ANYTHING, Both, Chars, Range, Seq, complement
 from pg_steadytext.engines.constraints.gbnf import Grammar, Literal
 from pg_steadytext.engines.constraints.schema import compile_schema
 from pg_steadytext.errors import ModelFailed
@@ -28,24 +28,27 @@ class Compiled:
 
 
 @lru_cache(maxsize=KEPT)
-def compiled(constraint: Constraint) -> Compiled:
-    """A constraint's grammar and check. Raises InvalidArgument for what cannot be kept to."""
+def compiled(constraint: Constraint, unwritable: tuple[Range, ...] = ()) -> Compiled:
+    """A constraint's grammar, without `unwritable` characters, and check.
+
+    Raises InvalidArgument for what cannot be kept to.
+    """
     source = constraint.source
     if constraint.kind == "schema":
         assert isinstance(source, str)
-        return Compiled(*compile_schema(source))
+        return Compiled(*compile_schema(source, unwritable))
     if constraint.kind == "regex":
         assert isinstance(source, str)
-        return _compile_regex(source)
+        return _compile_regex(source, unwritable)
     assert isinstance(source, tuple)
-    grammar = Grammar()
+    grammar = Grammar(unwritable=unwritable)
     root = grammar.add("choice", *((Literal(option),) for option in source))
     return Compiled(grammar.write(root, "the choices"), _member(source))
 
 
-def _compile_regex(pattern: str) -> Compiled:
+def _compile_regex(pattern: str, unwritable: tuple[Range, ...]) -> Compiled:
     automaton = build(Both((read_pattern(pattern), PRINTED)), "the pattern")
-    grammar = Grammar()
+    grammar = Grammar(unwritable=unwritable)
     return Compiled(grammar.write(grammar.automaton(automaton), "the pattern"), _whole_match(automaton))
 
 

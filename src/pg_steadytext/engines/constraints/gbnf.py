@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pg_steadytext.engines.constraints.automaton import Automaton, MatchesNothing, TooComplex
-from pg_steadytext.engines.constraints.expression import Range, overlap
+from pg_steadytext.engines.constraints.expression import Range, complement, overlap
 
 MAX_RULES = 12_000
 MAX_LENGTH = 1_000_000
@@ -54,9 +54,13 @@ Option = tuple[Symbol, ...]
 
 @dataclass(slots=True)
 class Grammar:
-    """Rules by name, each a list of options; `root` is where a text begins."""
+    """Rules by name, each a list of options; `root` is where a text begins.
+
+    A model that has no tokens for what comes next ends the process, so what needs `unwritable` characters is left out.
+    """
 
     rules: dict[str, list[Option]] = field(default_factory=dict)
+    unwritable: tuple[Range, ...] = ()
     _classes: dict[tuple[Range, ...], Rule] = field(default_factory=dict)
     _numbers: int = 0
 
@@ -124,6 +128,7 @@ class Grammar:
 
         Raises MatchesNothing, TooComplex.
         """
+        self._narrow()
         self._untangle()
         productive = self._productive()
         if root.name not in productive:
@@ -148,6 +153,14 @@ class Grammar:
                     seen.add(symbol.name)
                     waiting.append(symbol.name)
         return "\n".join(lines) + "\n"
+
+    def _narrow(self) -> None:
+        """Leave out what cannot be written."""
+        if self.unwritable:
+            writable = complement(self.unwritable)
+            for name, options in self.rules.items():
+                narrowed = [_narrowed(option, writable) for option in options]
+                self.rules[name] = [option for option in narrowed if option is not None]
 
     def _untangle(self) -> None:
         """Replace rules that lead back to themselves before any character by all that they then stand for."""
@@ -186,6 +199,24 @@ class Grammar:
                 found.add(name)
                 waiting.extend(users.get(name, ()))
         return found
+
+
+def _narrowed(option: Option, writable: tuple[Range, ...]) -> Option | None:
+    """An option as far as it can be written, None where it cannot."""
+    narrowed: list[Symbol] = []
+    for symbol in option:
+        if isinstance(symbol, Literal) and not all(
+            overlap(((ord(char), ord(char)),), writable) for char in symbol.text
+        ):
+            return None
+        if isinstance(symbol, Class):
+            ranges = overlap(symbol.ranges, writable)
+            if not ranges:
+                return None
+            narrowed.append(Class(ranges))
+        else:
+            narrowed.append(symbol)
+    return tuple(narrowed)
 
 
 def _possible(option: Option, productive: set[str]) -> bool:

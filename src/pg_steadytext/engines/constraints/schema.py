@@ -17,7 +17,7 @@ from pg_steadytext.engines.constraints.ambiguity import Alternative, Ambiguity
 from pg_steadytext.engines.constraints.automaton import MatchesNothing, TooComplex, build
 from pg_steadytext.engines.constraints.containers import Containers
 from pg_steadytext.engines.constraints.dialect import read_search
-from pg_steadytext.engines.constraints.expression import ANY, ANYTHING, Alt, Both, Expression, Repeat, text
+from pg_steadytext.engines.constraints.expression import ANY, ANYTHING, Alt, Both, Expression, Range, Repeat, text
 from pg_steadytext.engines.constraints.gbnf import Grammar, Literal, Option, Rule
 from pg_steadytext.engines.constraints.keywords import Schema, check_draft, check_keywords
 from pg_steadytext.engines.constraints.merge import CHOICES, FORMATS, PATTERNS, Flat, Merger
@@ -34,8 +34,8 @@ TELLING = {
 MAX_TEXT = 2000
 
 
-def compile_schema(source: str) -> tuple[str, Callable[[str], None]]:
-    """The grammar of a schema, and the check of what a model wrote by it.
+def compile_schema(source: str, unwritable: tuple[Range, ...] = ()) -> tuple[str, Callable[[str], None]]:
+    """The grammar of a schema, without `unwritable` characters, and the check of what a model wrote by it.
 
     Raises InvalidArgument, which names the keyword that is refused; TooComplex; MatchesNothing.
     """
@@ -44,7 +44,7 @@ def compile_schema(source: str) -> tuple[str, Callable[[str], None]]:
         check_draft(schema)
         check_schema(schema)
         check_keywords(schema)
-        compiler = _Compiler(schema)
+        compiler = _Compiler(schema, unwritable)
         root = compiler.value(schema)
         compiler.ambiguity.check(root.name)
         grammar = compiler.grammar.write(root, "the schema")
@@ -56,8 +56,8 @@ def compile_schema(source: str) -> tuple[str, Callable[[str], None]]:
 class _Compiler:
     """Makes a rule for every different schema in a document."""
 
-    def __init__(self, root: Schema) -> None:
-        self.grammar = Grammar()
+    def __init__(self, root: Schema, unwritable: tuple[Range, ...]) -> None:
+        self.grammar = Grammar(unwritable=unwritable)
         self.ambiguity = Ambiguity()
         self._parts: list[list[str]] = [[]]
         self._root = root
