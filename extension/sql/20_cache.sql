@@ -77,7 +77,7 @@ $$;
 CREATE FUNCTION @extschema@._steadytext_sampled(sampling integer) RETURNS boolean
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
-    SELECT pg_catalog.uuid_hash(pg_catalog.gen_random_uuid()) % sampling = 0;
+    SELECT sampling = 1 OR pg_catalog.uuid_hash(pg_catalog.gen_random_uuid()) % sampling = 0;
 END;
 
 -- Append one row to the log. VOLATILE, so that a STABLE function may have a hit counted; called with a pinned search_path
@@ -111,7 +111,7 @@ BEGIN
     FROM @extschema@._steadytext_settings s JOIN @extschema@.steadytext_cache c
         ON c.cache_key = @extschema@.steadytext_cache_key(prompt, params);
     is_hit := entry IS NOT NULL;
-    IF is_hit AND @extschema@._steadytext_writable() AND (sampling = 1 OR @extschema@._steadytext_sampled(sampling)) THEN
+    IF is_hit AND @extschema@._steadytext_writable() AND @extschema@._steadytext_sampled(sampling) THEN
         INSERT INTO @extschema@._steadytext_cache_hits (entry_id, hits) VALUES (entry, sampling);
     END IF;
 END

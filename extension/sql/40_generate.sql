@@ -155,7 +155,7 @@ BEGIN
         SELECT c.id, c.response INTO entry, answer FROM @extschema@.steadytext_cache c WHERE c.cache_key = key;
     END IF;
     IF entry IS NOT NULL THEN
-        IF (sampling = 1 OR @extschema@._steadytext_sampled(sampling)) AND current_setting('transaction_read_only') = 'off' THEN
+        IF @extschema@._steadytext_sampled(sampling) AND current_setting('transaction_read_only') = 'off' THEN
             INSERT INTO @extschema@._steadytext_cache_hits (entry_id, hits) VALUES (entry, sampling);
         END IF;
         RETURN answer;

@@ -106,7 +106,7 @@ BEGIN
         SELECT c.id, c.embedding INTO entry, answer FROM @extschema@.steadytext_cache c WHERE c.cache_key = key;
     END IF;
     IF entry IS NOT NULL THEN
-        IF (sampling = 1 OR @extschema@._steadytext_sampled(sampling)) AND current_setting('transaction_read_only') = 'off' THEN
+        IF @extschema@._steadytext_sampled(sampling) AND current_setting('transaction_read_only') = 'off' THEN
             logged := @extschema@._steadytext_cache_log(entry, sampling);
         END IF;
         RETURN answer;
