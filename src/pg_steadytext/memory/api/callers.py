@@ -34,8 +34,7 @@ def find_caller(request: Request) -> Caller:
 
 async def check_known(database: Database, caller: Caller) -> None:
     """Raise ``Problem`` 401 when nobody is known by the caller's token; what it allows is asked for later."""
-    (is_known,) = await database.call("known", {"kind": caller.kind, "hash": caller.token_hash})
-    if not is_known:
+    if await database.find_user(caller.kind, caller.token_hash) is None:
         raise Problem(401, "unknown-credentials", "the key or session is unknown, revoked or has ended")
 
 

@@ -117,12 +117,12 @@ class Database:
             async with self.pool.connection() as connection:
                 yield connection
             return
-        user_id = self._shares.user_of(token) or await self._find_user(kind, token)
+        user_id = self._shares.user_of(token) or await self.find_user(kind, token)
         async with self._shares.one_of(user_id or token), self.pool.connection() as connection:
             yield connection
 
-    async def _find_user(self, kind: str, token: bytes) -> UUID | None:
-        """Find out whose a token is. It waits for no write, so that it needs no share."""
+    async def find_user(self, kind: str, token: bytes) -> UUID | None:
+        """Find out whose a token is, None when it opens nothing. It waits for no write, so that it needs no share."""
         user_id: UUID | None
         (user_id,) = await self.column("whose", {"kind": kind, "hash": token})
         if user_id is not None:

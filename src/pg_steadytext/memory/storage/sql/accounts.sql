@@ -5,9 +5,6 @@ SELECT user_id, scopes FROM memory.enter(%(kind)s, %(hash)s, %(scope)s, %(csrf)s
 -- The user of a token that opens something.
 SELECT CASE %(kind)s WHEN 'feed' THEN memory.find_feed(%(hash)s) ELSE (memory.identify(%(kind)s, %(hash)s)).user_id END;
 
--- name: known
-SELECT user_id IS NOT NULL FROM memory.identify(%(kind)s, %(hash)s);
-
 -- name: ready
 SELECT max(number) FROM memory.migrations;
 
