@@ -47,6 +47,31 @@ BEGIN
 END
 $$;
 
+-- Make one of a declaration's trigger functions, or leave it where it is the same: that it goes with the extension takes a
+-- lock which all tables share until the transaction ends.
+CREATE FUNCTION @extschema@._steadytext_capture_put(d @extschema@.steadytext_autoembeddings, event text, body text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    name constant text := @extschema@._steadytext_capture_function(d, event);
+    present record;
+BEGIN
+    SELECT pg_get_userbyid(f.proowner) AS owner, pg_get_userbyid(f.proowner) = current_user AS owned, f.prosrc AS body,
+           EXISTS (SELECT FROM pg_depend x WHERE x.classid = 'pg_proc'::regclass AND x.objid = f.oid AND x.deptype = 'x') AS depends
+    INTO present FROM pg_proc f WHERE f.pronamespace = '@extschema@'::regnamespace AND f.proname = name AND f.pronargs = 0;
+    IF present.owned AND present.depends AND present.body = body THEN
+        RETURN;
+    ELSIF NOT present.owned THEN
+        PERFORM @extschema@._steadytext_raise('42723', format('role %s has made a function @extschema@.%I()', present.owner, name),
+            'The name is this extension''s own: drop that function, and allow nobody CREATE on its schema.');
+    END IF;
+    EXECUTE format('CREATE OR REPLACE FUNCTION @extschema@.%I() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
+                   'SET search_path = pg_catalog, pg_temp AS %L', name, body);
+    EXECUTE format('REVOKE ALL ON FUNCTION @extschema@.%I() FROM PUBLIC', name);
+    EXECUTE format('ALTER FUNCTION @extschema@.%I() DEPENDS ON EXTENSION pg_steadytext', name);
+END
+$$;
+
 -- (Re)create a declaration's trigger functions.
 CREATE FUNCTION @extschema@._steadytext_capture_write(d @extschema@.steadytext_autoembeddings) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -54,8 +79,6 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     watched constant smallint[] := @extschema@._steadytext_watched_columns(d);
     fresh constant text := @extschema@._steadytext_key_list(d.relation, d.key_columns, 'n');
-    body constant text := 'CREATE OR REPLACE FUNCTION @extschema@.%I() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
-                          'SET search_path = pg_catalog, pg_temp AS $capture$ %s $capture$';
     sleeps constant text := 'current_setting(''transaction_isolation'') <> ''read committed'' OR EXISTS '
         '(SELECT FROM @extschema@.steadytext_workers w WHERE w.sleeping IS NULL OR ''autoembed'' = ANY (w.sleeping))';
     parts constant text :=
@@ -76,7 +99,6 @@ DECLARE
     note constant text := format('INSERT INTO @extschema@._steadytext_autoembed_log (autoembed_id, keys) VALUES (%s, ARRAY[%%s]); ', d.id);
     gone constant text := format(note, @extschema@._steadytext_key_text(d.relation, d.key_columns, 'o'));
     unchanged text;
-    event text;
 BEGIN
     unchanged := format('record_image_eq(ROW(%s), ROW(%s))', @extschema@._steadytext_key_list(d.relation, watched, 'o'),
                         @extschema@._steadytext_key_list(d.relation, watched, 'n'));
@@ -84,13 +106,13 @@ BEGIN
         unchanged := unchanged || format(' AND (n.%1$I IS NOT NULL OR o.%1$I IS NULL)',
             (@extschema@._steadytext_column_names(d.relation, ARRAY[d.destination_column]))[1]);
     END IF;
-    EXECUTE format(body, @extschema@._steadytext_capture_function(d, 'insert'),
+    PERFORM @extschema@._steadytext_capture_put(d, 'insert',
         format(added, d.id, @extschema@._steadytext_key_text(d.relation, d.key_columns, 'n')));
-    EXECUTE format(body, @extschema@._steadytext_capture_function(d, 'update'),
+    PERFORM @extschema@._steadytext_capture_put(d, 'update',
         format(changed, d.id, @extschema@._steadytext_key_text(d.relation, d.key_columns, 'n'),
                format('WHERE NOT EXISTS (SELECT FROM steadytext_old o WHERE (%s) = (%s) AND %s)',
                       @extschema@._steadytext_key_list(d.relation, d.key_columns, 'o'), fresh, unchanged)));
-    EXECUTE format(body, @extschema@._steadytext_capture_function(d, 'row'),
+    PERFORM @extschema@._steadytext_capture_put(d, 'row',
         format('DECLARE o record; n record := NEW; BEGIN '
                'IF TG_OP = ''DELETE'' THEN o := OLD; %1$sPERFORM @extschema@._steadytext_autoembed_wake(); RETURN NULL; END IF; '
                'IF TG_OP = ''UPDATE'' THEN o := OLD; IF (%2$s) IS NOT DISTINCT FROM (%3$s) THEN IF %4$s THEN RETURN NULL; END IF; '
@@ -98,11 +120,6 @@ BEGIN
                '%6$sPERFORM @extschema@._steadytext_autoembed_wake(); RETURN NULL; END',
                gone, former, fresh, unchanged, CASE WHEN d.chunk_table IS NULL THEN 'NULL; ' ELSE gone END,
                format(note, @extschema@._steadytext_key_text(d.relation, d.key_columns, 'n'))));
-    FOREACH event IN ARRAY ARRAY['insert', 'update', 'row'] LOOP
-        EXECUTE format('REVOKE ALL ON FUNCTION @extschema@.%I() FROM PUBLIC', @extschema@._steadytext_capture_function(d, event));
-        EXECUTE format('ALTER FUNCTION @extschema@.%I() DEPENDS ON EXTENSION pg_steadytext',
-                       @extschema@._steadytext_capture_function(d, event));
-    END LOOP;
 END
 $$;
 

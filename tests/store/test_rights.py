@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from tests.store.conftest import Store
 from tests.support.databases import Roles, Sessions
@@ -181,3 +182,36 @@ def test_keys_of_rows_that_wait_are_for_those_who_may_read_the_key(
     assert {tuple(keys) for (keys,) in session.execute(told)} == {()}
     store.run(f'GRANT SELECT (email) ON t TO "{reader}"')
     assert ("anna@clinic.example",) in {tuple(keys) for (keys,) in session.execute(told)}
+
+
+@pytest.mark.parametrize("place", ["key", "column", "destination"])
+def test_a_columns_name_is_no_code(store: Store, owner: str, connect: Sessions, place: str) -> None:
+    """A function's body that a name could end would go on as the extension's owner's commands."""
+    session = connect(user=owner)
+    session.execute("SET check_function_bodies = off")
+    for mark in ("$capture$", "$$", "'", "\\'", '"'):
+        name = f'x{mark}; ALTER ROLE "{owner}" SUPERUSER; --'[:63]
+        quoted = sql.Identifier(name)
+        key, column = (quoted if place == kind else sql.Identifier(kind) for kind in ("key", "column"))
+        session.execute(sql.SQL("CREATE TABLE odd ({} int PRIMARY KEY, {} text)").format(key, column))
+        session.execute(
+            "SELECT steadytext_autoembed('odd', %s, destination => %s)",
+            (name if place == "column" else "column", name if place == "destination" else "vector"),
+        )
+        session.execute("INSERT INTO odd VALUES (1, 'one')")
+        session.execute(sql.SQL("UPDATE odd SET {} = 'two'").format(column))
+        assert store.value("SELECT count(*) FROM _steadytext_autoembed_log") == 2
+        assert not is_super(store, owner)
+        session.execute("DROP TABLE odd")
+        store.run("DELETE FROM _steadytext_autoembed_log")
+
+
+def test_a_trigger_function_that_somebody_made_is_not_taken(store: Store, owner: str, connect: Sessions) -> None:
+    store.run("CREATE TABLE kept (id int PRIMARY KEY, body text)")
+    declared = store.value("SELECT steadytext_autoembed('kept', 'body')")
+    session = connect(user=owner)
+    name = f"_steadytext_autoembed_{int(str(declared)) + 1}_insert"
+    session.execute(f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'".encode())
+    store.run("CREATE TABLE theirs (id int PRIMARY KEY, body text)")
+    with pytest.raises(psycopg.errors.DuplicateFunction, match=f"role {owner} has made a function public.{name}"):
+        store.run("SELECT steadytext_autoembed('theirs', 'body')")
