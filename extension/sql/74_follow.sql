@@ -35,6 +35,31 @@ BEGIN
 END
 $$;
 
+-- A declaration that is restored has its table's new numbers from the first, and no command needs to find it out.
+CREATE FUNCTION @extschema@._steadytext_autoembed_restored() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    NEW.columns := @extschema@._steadytext_renumbered(NEW.relation, NEW.columns, NEW.column_names);
+    NEW.key_columns := @extschema@._steadytext_renumbered(NEW.relation, NEW.key_columns, NEW.key_names);
+    IF NEW.chunk_table IS NULL THEN
+        NEW.destination_column := (@extschema@._steadytext_renumbered(NEW.relation, ARRAY[NEW.destination_column], ARRAY[NEW.destination::text]))[1];
+    END IF;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER _steadytext_autoembed_restored BEFORE INSERT ON @extschema@.steadytext_autoembeddings
+    FOR EACH ROW EXECUTE FUNCTION @extschema@._steadytext_autoembed_restored();
+
+-- Whether columns of a declaration's table have other names than it knows.
+CREATE FUNCTION @extschema@._steadytext_autoembed_renamed(d @extschema@.steadytext_autoembeddings) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+BEGIN
+    RETURN @extschema@._steadytext_column_names(d.relation, d.columns || d.key_columns || d.destination_column)
+        IS DISTINCT FROM array_remove(d.column_names || d.key_names || CASE WHEN d.chunk_table IS NULL THEN d.destination::text END, NULL);
+END
+$$;
+
 -- Queue all rows of partitions that have come to a table: a vector that one brings may be that of another text.
 CREATE FUNCTION @extschema@._steadytext_autoembed_admit(d @extschema@.steadytext_autoembeddings, parts regclass[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -90,9 +115,7 @@ BEGIN
         WHERE e.id = d.id AND e.state <> 'broken';
         IF FOUND THEN
             FOREACH event IN ARRAY ARRAY['insert', 'update', 'row'] LOOP
-                EXECUTE format('CREATE OR REPLACE FUNCTION @extschema@.%I() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
-                               'SET search_path = pg_catalog, pg_temp AS $capture$ BEGIN RETURN NULL; END $capture$',
-                               @extschema@._steadytext_capture_function(d, event));
+                PERFORM @extschema@._steadytext_capture_put(d, event, 'BEGIN RETURN NULL; END');
             END LOOP;
         END IF;
         RETURN;
@@ -135,7 +158,8 @@ BEGIN
     WHERE w.worker_id IS NULL AND NOT EXISTS (SELECT FROM @extschema@.steadytext_autoembeddings e WHERE e.id = w.autoembed_id);
     FOR d IN SELECT e.* FROM @extschema@.steadytext_autoembeddings e LOOP
         CONTINUE WHEN EXISTS (SELECT FROM pg_class c WHERE c.oid = d.relation AND c.relkind = 'r')
-            AND d.relation_name = @extschema@._steadytext_relation_name(d.relation);
+            AND d.relation_name = @extschema@._steadytext_relation_name(d.relation)
+            AND (d.state = 'broken' OR NOT @extschema@._steadytext_autoembed_renamed(d));
         BEGIN
             PERFORM @extschema@._steadytext_autoembed_follow(d.id, true);
         EXCEPTION WHEN lock_not_available THEN

@@ -164,6 +164,18 @@ BEGIN
 END
 $$;
 
+-- As for declarations: a layer that is restored has its table's new numbers from the first.
+CREATE FUNCTION @extschema@._steadytext_layer_restored() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    NEW.source_column := (@extschema@._steadytext_renumbered(NEW.source, ARRAY[NEW.source_column], ARRAY[NEW.source_column_name]))[1];
+    NEW.key_columns := @extschema@._steadytext_renumbered(NEW.source, NEW.key_columns, NEW.key_names);
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER _steadytext_layer_restored BEFORE INSERT ON @extschema@.steadytext_layers
+    FOR EACH ROW EXECUTE FUNCTION @extschema@._steadytext_layer_restored();
+
 -- Forget a layer; the destination keeps its rows.
 CREATE FUNCTION @extschema@.steadytext_layer_drop(destination regclass) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

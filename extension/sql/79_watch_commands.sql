@@ -15,9 +15,11 @@ BEGIN
         CROSS JOIN @extschema@.steadytext_autoembeddings d
         WHERE tg_tag <> 'CREATE TABLE'
           AND (c.classid = 'pg_class'::regclass AND c.objid IN (d.relation, d.chunk_table)
-               -- a column of a parent, or of a type, is renamed in the tables that are made of it
-               OR @extschema@._steadytext_column_names(d.relation, d.columns || d.key_columns || d.destination_column)
-                  IS DISTINCT FROM array_remove(d.column_names || d.key_names || CASE WHEN d.chunk_table IS NULL THEN d.destination::text END, NULL))
+               -- a column of a parent, or of a type, is renamed in the tables that are made of it: by who holds those too
+               OR @extschema@._steadytext_autoembed_renamed(d) AND EXISTS (
+                   SELECT FROM pg_locks l JOIN pg_database b ON b.oid = l.database
+                   WHERE b.datname = current_database() AND l.pid = pg_backend_pid() AND l.relation = d.relation AND l.mode = 'AccessExclusiveLock'))
+        ORDER BY d.id
     LOOP
         PERFORM @extschema@._steadytext_autoembed_follow(changed, false);
     END LOOP;
@@ -26,6 +28,7 @@ BEGIN
         CROSS JOIN LATERAL pg_partition_ancestors(c.objid::regclass) a (relid)
         JOIN @extschema@.steadytext_autoembeddings d ON a.relid = d.relation
         WHERE tg_tag = 'CREATE TABLE' AND c.classid = 'pg_class'::regclass AND c.object_type = 'table'
+        ORDER BY d.id
     LOOP
         PERFORM @extschema@._steadytext_autoembed_follow(changed, true);
     END LOOP;
@@ -50,6 +53,7 @@ BEGIN
     FOR changed IN
         SELECT DISTINCT d.id FROM pg_event_trigger_dropped_objects() o
         JOIN @extschema@.steadytext_autoembeddings d ON o.classid = 'pg_class'::regclass AND o.objid IN (d.relation, d.chunk_table)
+        ORDER BY d.id
     LOOP
         PERFORM @extschema@._steadytext_autoembed_follow(changed, false);
     END LOOP;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from uuid import uuid4
 
 import psycopg
@@ -61,12 +62,15 @@ def test_a_dump_keeps_what_people_have_made(
         drop_database(cluster, copy)
 
 
-def dump_and_restore(cluster: PrivateCluster, source: str, target: str, jobs: int = 1) -> None:
-    """Copy one database into another, empty one with pg_dump and pg_restore; any error is one."""
+def dump_and_restore(
+    cluster: PrivateCluster, source: str, target: str, jobs: int = 1, sections: Sequence[str] = ()
+) -> None:
+    """Copy one database, or sections of it, into an empty one with pg_dump and pg_restore; any error is one."""
+    chosen = [f"--section={section}" for section in sections]
     with tempfile.NamedTemporaryFile() as file:
         for command in (
             ["pg_dump", "--format", "custom", "--file", file.name],
-            ["pg_restore", "--exit-on-error", "--jobs", str(jobs), "--dbname", target, file.name],
+            ["pg_restore", "--exit-on-error", "--jobs", str(jobs), *chosen, "--dbname", target, file.name],
         ):
             done = subprocess.run(
                 [cluster.binaries.program(command[0]), *command[1:]],

@@ -319,8 +319,10 @@ def test_a_dropped_table_takes_its_declaration_with_it(log: Log) -> None:
     assert left == (0, 0)
 
 
-def test_dropping_the_extension_leaves_the_table_usable(log: Log) -> None:
-    log.run("DROP EXTENSION pg_steadytext", "INSERT INTO t VALUES (1, 'one', 0)", "UPDATE t SET body = 'x'")
+@pytest.mark.parametrize("harm", ["", "ALTER TABLE t DROP COLUMN body"])
+def test_dropping_the_extension_leaves_the_table_usable(log: Log, harm: str) -> None:
+    log.run(harm)
+    log.run("DROP EXTENSION pg_steadytext", "INSERT INTO t (id, other) VALUES (1, 0)", "UPDATE t SET other = 1")
     assert log.connection.execute("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal").fetchone() == (0,)
 
 
@@ -360,3 +362,15 @@ def test_a_statement_of_many_rows_is_noted_in_parts_that_miss_none(log: Log) -> 
     log.run("TRUNCATE _steadytext_autoembed_log")
     log.run("INSERT INTO t SELECT n, 'text', 0 FROM generate_series(400001, 600000) n")
     assert log.connection.execute(noted).fetchone() == (1, 200_000)
+
+
+def test_changed_tables_do_not_wait_for_each_other(log: Log, connect: Sessions) -> None:
+    for table in ("one", "two"):
+        log.run(f"CREATE TABLE {table} (id int PRIMARY KEY, body text)")
+        log.run(f"SELECT steadytext_autoembed('{table}', 'body')")
+    first, second = (connect(autocommit=False) for _ in range(2))
+    for session, table in ((second, "two"), (first, "one")):
+        session.execute("SET lock_timeout = '5s'")
+        session.execute(f"ALTER TABLE {table} ADD COLUMN more int".encode())
+    first.commit()
+    second.commit()

@@ -53,3 +53,27 @@ def test_a_restored_table_goes_on_embedding_itself(
             assert read == [("ONE",)]
     finally:
         drop_database(cluster, copy)
+
+
+def test_a_restored_declaration_knows_its_columns_before_any_command_follows(
+    cluster: PrivateCluster, database: str, connection: psycopg.Connection
+) -> None:
+    for statement in (
+        "CREATE TABLE t (gone int, id int PRIMARY KEY, body text)",
+        "SELECT steadytext_autoembed('t', 'body')",
+        "CREATE TABLE echoes (id text PRIMARY KEY, source_id text, said text)",
+        "SELECT steadytext_layer('t', 'echoes', 'embed', column_name => 'body')",
+        "ALTER TABLE t DROP COLUMN gone",
+    ):
+        connection.execute(statement.encode())
+    copy = f"test_{uuid4().hex[:12]}"
+    create_database(cluster, copy)
+    try:
+        dump_and_restore(cluster, database, copy, sections=["pre-data", "data"])
+        with cluster.connect(copy) as restored:
+            known = "SELECT key_columns, columns, destination_column FROM steadytext_autoembeddings"
+            assert restored.execute(known.encode()).fetchall() == [([1], [2], 3)]
+            layers = restored.execute("SELECT key_columns, source_column FROM steadytext_layers").fetchall()
+            assert layers == [([1], 2)]
+    finally:
+        drop_database(cluster, copy)
