@@ -23,7 +23,8 @@ def ensure(places: Places, pg_config: Path) -> None:
     if present and stamps.holds(stamp, wanted + " " + stamps.digest(present)):
         return
     with step("Building and installing the extension"):
-        make: list[str | Path] = ["make", "-C", folder, f"PG_CONFIG={pg_config}"]
+        # -B: what was built of other contents may be newer than the file that has changed
+        make: list[str | Path] = ["make", "-B", "-C", folder, f"PG_CONFIG={pg_config}"]
         run(make, remedy=REMEDY)
         run([*make, "install"], as_root=not _writable(shared), remedy=REMEDY)
     stamps.write(stamp, wanted + " " + stamps.digest(shared.glob("pg_steadytext*")))
