@@ -26,13 +26,14 @@ CREATE TABLE @extschema@.steadytext_cache (
         pg_catalog.octet_length(prompt)
         + coalesce(pg_catalog.octet_length(response), 0)
         + coalesce(8 + 4 * vector_dims(embedding), 0)) STORED
-);
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.02);
 
 COMMENT ON COLUMN @extschema@.steadytext_cache.steadytext_cache_hit IS 'The answer was imported from SteadyText''s own cache';
 COMMENT ON COLUMN @extschema@.steadytext_cache.scope IS 'The role that alone may see the answer; null: the whole database';
 COMMENT ON COLUMN @extschema@.steadytext_cache.size_bytes IS 'What eviction counts: prompt, response and embedding';
 
--- Everything eviction asks, so that it never reads the answers themselves.
+-- Everything eviction asks, so that it never reads the answers themselves: where vacuum has been, hence its settings above,
+-- nothing but the index, in a quarter of the time.
 CREATE INDEX steadytext_cache_eviction_idx ON @extschema@.steadytext_cache (last_accessed, id)
     INCLUDE (access_count, created_at, size_bytes);
 

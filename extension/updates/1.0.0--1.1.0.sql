@@ -24,6 +24,7 @@ COMMENT ON COLUMN @extschema@._steadytext_settings.generation_params IS
 
 ALTER TABLE @extschema@._steadytext_settings ADD COLUMN hit_sampling integer NOT NULL DEFAULT 1;
 ALTER TABLE @extschema@._steadytext_cache_hits ADD COLUMN hits integer NOT NULL DEFAULT 1;
+ALTER TABLE @extschema@.steadytext_cache SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.02);
 INSERT INTO @extschema@._steadytext_config_keys (key, kind, default_value, minimum, maximum, description)
 VALUES ('cache_hit_sampling', 'integer', '1', 1, 1000, 'Count one hit in so many, as that many; 1 counts each');
 INSERT INTO @extschema@.steadytext_config (key, value, description)
