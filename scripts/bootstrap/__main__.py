@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
     """Prepare, and become ``pg-steadytext`` with the arguments that are left."""
     os.umask(0o022)
     try:
-        with step("Looking at what is here"):
+        with step("Looking at what is here"), places.in_turn(CHECKOUT):
             where = prepare(for_tests=not arguments)
     except CannotGoOnError as error:
         complain(error)

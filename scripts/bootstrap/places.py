@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +31,21 @@ class Places:
     def command(self) -> Path:
         """The installed ``pg-steadytext``."""
         return self.venv / "bin" / "pg-steadytext"
+
+
+@contextmanager
+def in_turn(checkout: Path) -> Iterator[None]:
+    """Have the checkout to oneself while things are installed in it; who comes second says so and waits."""
+    folder = os.open(checkout, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"    another make is at work in {checkout}: waiting for it")
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def find(checkout: Path) -> Places:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from bootstrap.packages import missing
 from bootstrap.system import run
 from pg_steadytext.cli.doctor_server import OLDEST_VECTOR, extensions
 from pg_steadytext.cluster.binaries import Binaries
+from tests.queue.workers import until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -142,3 +144,19 @@ def test_help_lists_every_target_a_person_types() -> None:
     for target in re.findall(r"^([a-z]+):", makefile, re.MULTILINE):
         if target != "python":
             assert f"make {target}" in shown
+
+
+def test_two_in_one_checkout_work_in_turn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    order: list[str] = []
+
+    def second() -> None:
+        with places.in_turn(tmp_path):
+            order.append("second")
+
+    waiting = threading.Thread(target=second)
+    with places.in_turn(tmp_path):
+        waiting.start()
+        until(lambda: "waiting for it" in capsys.readouterr().out, 10)
+        order.append("first")
+    waiting.join()
+    assert order == ["first", "second"]
