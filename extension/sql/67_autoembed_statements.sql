@@ -21,18 +21,22 @@ BEGIN
 END
 $$;
 
--- How a key column's value is written as text, whatever the session's DateStyle, and read again.
-CREATE FUNCTION @extschema@._steadytext_key_written(kind oid, value text) RETURNS text
+-- How a key column's value is written as text, whatever the session's DateStyle, and read again. The statement may run as
+-- the extension's owner, and the column be of another type by then: so it is written by output functions alone. A cast
+-- may be code of the table's owner, which the planner runs wherever it stands, and so may to_json(), which looks for one when it runs.
+CREATE FUNCTION @extschema@._steadytext_key_written(kind oid, declared oid, value text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
     RETURN (
         SELECT CASE
             WHEN $1 IN ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype)
-                THEN format($f$(pg_catalog.to_json(%s) OPERATOR(pg_catalog.#>>) '{}')$f$, $2)
-            WHEN $1 = 'bytea'::regtype THEN format($f$pg_catalog.encode(%s, 'hex')$f$, $2)
-            WHEN $1 < 16384 THEN format('%s::pg_catalog.text', $2)
-            ELSE format('pg_catalog.concat(%s)', $2) END);
+                THEN format($f$CASE WHEN pg_catalog.pg_typeof(%1$s) OPERATOR(pg_catalog.=) %2$L::pg_catalog.oid
+                            THEN pg_catalog.to_json(%1$s) OPERATOR(pg_catalog.#>>) '{}' ELSE pg_catalog.concat(%1$s) END$f$, $3, $2)
+            -- behind a row's number of columns, and the column's type and length
+            WHEN $1 = 'bytea'::regtype THEN format($f$pg_catalog.substr(pg_catalog.encode(pg_catalog.record_send(ROW(%s)), 'hex'), 25)$f$, $3)
+            WHEN $1 = 'bpchar'::regtype THEN format('pg_catalog.rtrim(pg_catalog.concat(%s))', $3)
+            ELSE format('pg_catalog.concat(%s)', $3) END);
 END
 $$;
 
@@ -74,7 +78,7 @@ BEGIN
         SELECT CASE cardinality($2) WHEN 1 THEN min(written.value)
             ELSE format('pg_catalog.json_build_array(%s)::pg_catalog.text', string_agg(written.value, ', ' ORDER BY written.place)) END
         FROM (SELECT n.place, @extschema@._steadytext_key_written(
-                         @extschema@._steadytext_key_type($1, n.number), format('%s.%I', $3, a.attname)) AS value
+                         @extschema@._steadytext_key_type($1, n.number), a.atttypid, format('%s.%I', $3, a.attname)) AS value
               FROM unnest($2) WITH ORDINALITY n (number, place)
               JOIN pg_attribute a ON a.attrelid = $1 AND a.attnum = n.number) written);
 END

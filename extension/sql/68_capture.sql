@@ -1,7 +1,7 @@
 -- Change capture: statement-level triggers with transition tables write the keys of changed rows to the log, and for
 -- what replication applies, which fires no such triggers, row-level ones. Each declaration has functions of its own, so
 -- that their statements are planned once in a session. They run as the extension's owner, and touch no code of the
--- table's owner: columns are compared as bytes, and keys are of types that PostgreSQL brings.
+-- table's owner, whatever the columns that they name have become: columns are compared as bytes, and keys as the text that is noted.
 -- A deleted row needs no trigger: a worker that reads its key finds nothing. Only its chunks do, where replication applies
 -- the deletion: foreign keys, which take them along elsewhere, are not looked after there.
 
@@ -78,7 +78,7 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     watched constant smallint[] := @extschema@._steadytext_watched_columns(d);
-    fresh constant text := @extschema@._steadytext_key_list(d.relation, d.key_columns, 'n');
+    fresh constant text := @extschema@._steadytext_key_text(d.relation, d.key_columns, 'n');
     sleeps constant text := 'current_setting(''transaction_isolation'') <> ''read committed'' OR EXISTS '
         '(SELECT FROM @extschema@.steadytext_workers w WHERE w.sleeping IS NULL OR ''autoembed'' = ANY (w.sleeping))';
     parts constant text :=
@@ -95,9 +95,9 @@ DECLARE
         'IF EXISTS (SELECT FROM steadytext_new OFFSET 200000) THEN ' || parts || 'sleeps := FOUND AND (' || sleeps || '); '
         'ELSE INSERT INTO @extschema@._steadytext_autoembed_log (autoembed_id, keys) SELECT %1$s, array_agg(%2$s) '
         'FROM steadytext_new n %3$s HAVING count(*) > 0 RETURNING ' || sleeps || ' INTO sleeps; END IF; ' || wake;
-    former constant text := @extschema@._steadytext_key_list(d.relation, d.key_columns, 'o');
+    former constant text := @extschema@._steadytext_key_text(d.relation, d.key_columns, 'o');
     note constant text := format('INSERT INTO @extschema@._steadytext_autoembed_log (autoembed_id, keys) VALUES (%s, ARRAY[%%s]); ', d.id);
-    gone constant text := format(note, @extschema@._steadytext_key_text(d.relation, d.key_columns, 'o'));
+    gone constant text := format(note, former);
     unchanged text;
 BEGIN
     unchanged := format('record_image_eq(ROW(%s), ROW(%s))', @extschema@._steadytext_key_list(d.relation, watched, 'o'),
@@ -106,12 +106,9 @@ BEGIN
         unchanged := unchanged || format(' AND (n.%1$I IS NOT NULL OR o.%1$I IS NULL)',
             (@extschema@._steadytext_column_names(d.relation, ARRAY[d.destination_column]))[1]);
     END IF;
-    PERFORM @extschema@._steadytext_capture_put(d, 'insert',
-        format(added, d.id, @extschema@._steadytext_key_text(d.relation, d.key_columns, 'n')));
-    PERFORM @extschema@._steadytext_capture_put(d, 'update',
-        format(changed, d.id, @extschema@._steadytext_key_text(d.relation, d.key_columns, 'n'),
-               format('WHERE NOT EXISTS (SELECT FROM steadytext_old o WHERE (%s) = (%s) AND %s)',
-                      @extschema@._steadytext_key_list(d.relation, d.key_columns, 'o'), fresh, unchanged)));
+    PERFORM @extschema@._steadytext_capture_put(d, 'insert', format(added, d.id, fresh));
+    PERFORM @extschema@._steadytext_capture_put(d, 'update', format(changed, d.id, fresh,
+               format('WHERE NOT EXISTS (SELECT FROM steadytext_old o WHERE (%s) = (%s) AND %s)', former, fresh, unchanged)));
     PERFORM @extschema@._steadytext_capture_put(d, 'row',
         format('DECLARE o record; n record := NEW; BEGIN '
                'IF TG_OP = ''DELETE'' THEN o := OLD; %1$sPERFORM @extschema@._steadytext_autoembed_wake(); RETURN NULL; END IF; '
@@ -119,7 +116,7 @@ BEGIN
                'ELSE %5$s END IF; END IF; '
                '%6$sPERFORM @extschema@._steadytext_autoembed_wake(); RETURN NULL; END',
                gone, former, fresh, unchanged, CASE WHEN d.chunk_table IS NULL THEN 'NULL; ' ELSE gone END,
-               format(note, @extschema@._steadytext_key_text(d.relation, d.key_columns, 'n'))));
+               format(note, fresh)));
 END
 $$;
 

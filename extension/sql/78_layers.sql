@@ -136,10 +136,9 @@ BEGIN
         WHEN 'INSERT' THEN 'SELECT %1$s FROM steadytext_new n'
         WHEN 'DELETE' THEN 'SELECT %2$s FROM steadytext_old o'
         ELSE 'SELECT %1$s FROM steadytext_new n WHERE NOT EXISTS (
-                  SELECT FROM steadytext_old o WHERE (%4$s) = (%3$s) AND %5$s)
-              UNION SELECT %2$s FROM steadytext_old o WHERE NOT EXISTS (SELECT FROM steadytext_new n WHERE (%4$s) = (%3$s))' END,
+                  SELECT FROM steadytext_old o WHERE (%2$s) = (%1$s) AND %3$s)
+              UNION SELECT %2$s FROM steadytext_old o WHERE NOT EXISTS (SELECT FROM steadytext_new n WHERE (%2$s) = (%1$s))' END,
         @extschema@._steadytext_key_text(l.source, l.key_columns, 'n'), @extschema@._steadytext_key_text(l.source, l.key_columns, 'o'),
-        @extschema@._steadytext_key_list(l.source, l.key_columns, 'n'), @extschema@._steadytext_key_list(l.source, l.key_columns, 'o'),
         CASE WHEN read_column IS NULL THEN 'false' ELSE format('record_image_eq(ROW(o.%1$I), ROW(n.%1$I))', read_column) END);
     EXECUTE format(
         'INSERT INTO @extschema@._steadytext_layer_rows AS r (layer_id, key) SELECT %s, k.key FROM (%s) k (key) ORDER BY k.key '

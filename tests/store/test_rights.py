@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import psycopg
 import pytest
 from psycopg import sql
@@ -215,3 +217,101 @@ def test_a_trigger_function_that_somebody_made_is_not_taken(store: Store, owner:
     store.run("CREATE TABLE theirs (id int PRIMARY KEY, body text)")
     with pytest.raises(psycopg.errors.DuplicateFunction, match=f"role {owner} has made a function public.{name}"):
         store.run("SELECT steadytext_autoembed('theirs', 'body')")
+
+
+CASTS = """
+CREATE TYPE plot AS (a int);
+CREATE TYPE plot_word AS ENUM ('1', '2');
+CREATE DOMAIN plot_key AS plot_word;
+CREATE FUNCTION met() RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    IF current_user <> session_user THEN
+        RAISE 'run as %', current_user;
+    END IF;
+    RETURN 1;
+END $$;
+CREATE FUNCTION plot_text(plot) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT public.met()::text';
+CREATE FUNCTION plot_json(plot) RETURNS json LANGUAGE sql IMMUTABLE AS 'SELECT public.met()::text::json';
+CREATE FUNCTION plot_bytes(plot) RETURNS bytea LANGUAGE sql IMMUTABLE AS 'SELECT public.met()::text::bytea';
+CREATE FUNCTION plot_number(plot_word) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT public.met()';
+CREATE CAST (plot AS text) WITH FUNCTION plot_text(plot) AS ASSIGNMENT;
+CREATE CAST (plot AS json) WITH FUNCTION plot_json(plot) AS IMPLICIT;
+CREATE CAST (plot AS bytea) WITH FUNCTION plot_bytes(plot) AS IMPLICIT;
+CREATE CAST (plot_word AS int) WITH FUNCTION plot_number(plot_word) AS IMPLICIT
+"""
+
+
+@pytest.fixture
+def casts(store: Store, owner: str, connect: Sessions) -> Iterator[psycopg.Connection]:
+    """A session of an owner whose types have casts that tell when they run with another's rights."""
+    session = connect(user=owner)
+    session.execute(CASTS.encode())
+    yield session
+    store.run("DROP TYPE plot, plot_word CASCADE")
+
+
+@pytest.mark.parametrize("kind", ["int", "date", "bytea"])
+def test_a_column_that_comes_in_the_place_of_a_key_runs_no_cast(casts: psycopg.Connection, kind: str) -> None:
+    """ALTER VIEW renames columns of tables too, and nobody follows it."""
+    casts.execute(f"CREATE TABLE t (id {kind} PRIMARY KEY, body text, other plot)".encode())
+    casts.execute("SELECT steadytext_autoembed('t', 'body')")
+    casts.execute("ALTER VIEW t RENAME COLUMN id TO former")
+    casts.execute("ALTER VIEW t RENAME COLUMN other TO id")
+    value = {"int": "1", "date": "2026-01-01", "bytea": "a"}[kind]
+    casts.execute("INSERT INTO t VALUES (%s, 'a', '(1)')", (value,))
+    casts.execute("UPDATE t SET body = 'b'")
+
+
+def test_a_trigger_that_stays_with_a_detached_partition_runs_no_cast(casts: psycopg.Connection) -> None:
+    """Those that have another name are left where they are, and the table may become any other."""
+    for statement in (
+        "CREATE TABLE t (place int, id int, body text, PRIMARY KEY (place, id)) PARTITION BY RANGE (place)",
+        "CREATE TABLE p PARTITION OF t FOR VALUES FROM (0) TO (10)",
+        "SELECT steadytext_autoembed('t', 'body')",
+        "ALTER TRIGGER _steadytext_autoembed_1_insert ON p RENAME TO inserts",
+        "ALTER TRIGGER _steadytext_autoembed_1_update ON p RENAME TO updates",
+        "ALTER TABLE t DETACH PARTITION p",
+        "ALTER TABLE p DROP CONSTRAINT p_pkey, ALTER id DROP NOT NULL",
+        "ALTER TABLE p ALTER id TYPE plot USING NULL",
+        "INSERT INTO p VALUES (1, '(1)', 'a')",
+        "UPDATE p SET body = 'b'",
+    ):
+        casts.execute(statement.encode())
+
+
+def test_keys_are_compared_without_a_cast(casts: psycopg.Connection) -> None:
+    """Where a domain has no operator of its own, PostgreSQL takes one that a cast leads to."""
+    for statement in (
+        "CREATE TABLE t (id plot_key PRIMARY KEY, content text)",
+        "CREATE TABLE made (id text PRIMARY KEY, source_id text, content text)",
+        "SELECT steadytext_autoembed('t', 'content')",
+        "SELECT steadytext_layer('t', 'made')",
+        "INSERT INTO t VALUES ('1', 'a')",
+        "UPDATE t SET content = 'b'",
+        "ALTER TABLE t ENABLE ALWAYS TRIGGER _steadytext_autoembed_1_row",  # else only where replication applies
+        "UPDATE t SET content = 'c'",
+    ):
+        casts.execute(statement.encode())
+
+
+def test_keys_are_noted_alike_whatever_the_session_sets(casts: psycopg.Connection, store: Store) -> None:
+    kinds = {
+        "date": "2026-02-01",
+        "timestamp": "2026-02-01 03:04:05",
+        "bytea": "ab",
+        "boolean": "true",
+        "inet": "10.0.0.1",
+    }
+    for kind, value in kinds.items():
+        casts.execute(f"CREATE TABLE t (id {kind} PRIMARY KEY, body text)".encode())
+        casts.execute("SELECT steadytext_autoembed('t', 'body')")
+        for style, output in (("ISO, MDY", "hex"), ("SQL, DMY", "escape")):
+            casts.execute(f"SET DateStyle = '{style}'; SET bytea_output = '{output}'".encode())
+            casts.execute(
+                "INSERT INTO t VALUES (%s, 'a') ON CONFLICT (id) DO UPDATE SET body = t.body || 'b'", (value,)
+            )
+        noted = "SELECT count(DISTINCT keys), count(*) FROM _steadytext_autoembed_log"
+        assert store.rows(noted) == [(1, 2)], kind
+        assert store.value("SELECT steadytext_autoembed_run('t')") == 1
+        assert store.value("SELECT embedding IS NOT NULL FROM t") is True
+        casts.execute("RESET DateStyle; RESET bytea_output; DROP TABLE t")
