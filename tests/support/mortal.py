@@ -22,6 +22,8 @@ from pg_steadytext.daemon import wire
 
 POISON = "poison"
 VECTOR = "[" + ",".join(["1"] + ["0"] * 383) + "]"
+DESCRIPTION = '{"title": "A note", "tags": ["note"], "facts": []}'
+"""What is found in a memory."""
 WORK_SECONDS = 0.1
 
 
@@ -32,8 +34,9 @@ def answer(method: str, params: dict[str, Any]) -> Any:
         return {"embeddings": [VECTOR] * len(params["texts"]), "dimensions": 384, **source}
     if method == "generate":
         counts = {"prompt_tokens": 1, "completion_tokens": 1}
-        return {"text": params["prompt"].upper(), "finish_reason": "stop", **counts, **source}
-    return "pong" if method == "ping" else {}
+        text = DESCRIPTION if "schema" in params else params["prompt"].upper()
+        return {"text": text, "finish_reason": "stop", **counts, **source}
+    return {"ping": "pong", "status": {"pid": os.getpid()}}.get(method, {})
 
 
 def serve(port: int) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pg_steadytext.daemon.aio import AsyncDaemonClient
 from pg_steadytext.queue.ledger import Ledger
+from pg_steadytext.queue.quarantine import Quarantine
 from pg_steadytext.queue.sessions import Connect
 
 
@@ -49,12 +50,16 @@ class Lane(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a lane works with; `fell_asleep` is to be set whenever it falls asleep."""
+    """What a lane works with; `fell_asleep` is to be set whenever it falls asleep.
+
+    What may end the daemon passes by the `quarantine`, beside what the queue's own lanes have there.
+    """
 
     connect: Connect
     daemon: AsyncDaemonClient
     ledger: Ledger
     fell_asleep: asyncio.Event
+    quarantine: Quarantine = field(default_factory=Quarantine)
 
 
 MakeLane = Callable[[Surroundings], Lane]

@@ -59,7 +59,7 @@ class Worker:
             lane: LaneRunner(handler, self.ledger, self.collector, context, quarantine, self._fell_asleep)
             for lane, handler in options.handlers.items()
         }
-        surroundings = Surroundings(connect, daemon, self.ledger, self._fell_asleep)
+        surroundings = Surroundings(connect, daemon, self.ledger, self._fell_asleep, quarantine)
         self.lanes |= {name: make(surroundings) for name, make in options.guests.items()}
         self._cancelled = asyncio.Event()
         self._listener = Listener(connect, self._wake, self._cancelled.set, self._ticks)

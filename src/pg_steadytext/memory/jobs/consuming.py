@@ -54,6 +54,7 @@ class ConsumerLane:
         self._patience = patience
         self._session = Session(around.connect, "deliveries", sql=SQL)
         self._context = Context(around.daemon, around.ledger.announce)
+        self._quarantine = around.quarantine
         self._runs: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
         self._closed = asyncio.Event()
@@ -145,8 +146,7 @@ class ConsumerLane:
 
     async def _describe(self, message: Message, delivery: Delivery, token: UUID) -> Outcome | None:
         """Describe it, with signs of life; None when it has become another's meanwhile."""
-        describing = self._describing.describe(message.user, message.memory, self._context, message.digest)
-        working = asyncio.create_task(describing)
+        working = asyncio.create_task(self._admitted(message))
         try:
             while not (await asyncio.wait((working,), timeout=self._patience.beat))[0]:
                 kept = {"user": message.user, "id": message.memory, "token": token, "seconds": self._patience.hold}
@@ -160,6 +160,12 @@ class ConsumerLane:
             return working.result()
         finally:
             working.cancel()
+
+    async def _admitted(self, message: Message) -> Outcome:
+        """Describe it; alone in the daemon where it may have ended it before."""
+        async with self._quarantine.admitted([message]):
+            outcome = await self._describing.describe(message.user, message.memory, self._context, message.digest)
+            return self._quarantine.judge([message], [outcome])[0]
 
     async def _settle(self, outcome: Outcome, attempt: int, message: Message, delivery: Delivery, token: UUID) -> None:
         """Write down what follows, and only then delete the message."""

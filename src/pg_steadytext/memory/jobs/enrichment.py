@@ -87,8 +87,6 @@ class Describing:
         except CallFailedError:
             # Not for_daemon, which waits by itself: it is the breaker that waits, and all processes with it.
             return Postponed(DAEMON_PAUSE)
-        except DaemonLost:
-            return Postponed(DAEMON_PAUSE)
         except (SteadyTextError, UnpricedModelError, TimeoutError) as error:
             outcome = judged(error)
             if isinstance(outcome, Failure):
@@ -138,6 +136,8 @@ class Describing:
         async def ask() -> tuple[list[list[float]], Tokens]:
             try:
                 found = await context.daemon.embed_batch(words, model=embedding.MODEL, lane="interactive")
+            except DaemonLost:
+                raise
             except (DaemonUnavailable, Busy) as error:
                 raise CallFailedError(error.message, Tokens(0)) from error
             return [orjson.loads(vector) for vector in found.embeddings], embedding.likely_tokens(words)

@@ -15,7 +15,7 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from pg_steadytext import shielding
-from pg_steadytext.errors import InvalidArgument
+from pg_steadytext.errors import DaemonLost, InvalidArgument
 from pg_steadytext.memory.domain import ids
 from pg_steadytext.memory.domain.breaker import Outcome, Refused
 from pg_steadytext.memory.domain.spending import (
@@ -88,8 +88,8 @@ class BudgetGuard:
         except asyncio.CancelledError:
             outcome = Outcome.CANCELLED
             raise
-        except InvalidArgument:
-            # The caller's fault, not the model's.
+        except (InvalidArgument, DaemonLost):
+            # The caller's fault, not the model's, or it may be: a text that ends the daemon must not stop all others.
             outcome = Outcome.CANCELLED
             raise
         except CallFailedError as error:

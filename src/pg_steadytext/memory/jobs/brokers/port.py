@@ -85,6 +85,11 @@ class Message:
     memory: UUID
     digest: bytes
 
+    @property
+    def id(self) -> tuple[UUID, UUID, bytes]:
+        """What it is known by when it comes again."""
+        return self.user, self.memory, self.digest
+
     def spelled(self) -> bytes:
         """As it travels."""
         told = {"version": 1, "user": str(self.user), "memory": str(self.memory), "digest": self.digest.hex()}

@@ -26,3 +26,23 @@ BEGIN
     RETURN v_queued;
 END
 $$;
+
+-- Of memories that are pending for a kind of work, those for which the queue has given it up: its last attempt began after
+-- the memory was last changed, or asked for again. They have failed; queued anew, they would go round for ever.
+CREATE OR REPLACE FUNCTION memory.given_up(p_kind text, p_users uuid[], p_memories uuid[])
+RETURNS TABLE (user_id uuid, id uuid, error text) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN QUERY EXECUTE format($f$
+        SELECT m.user_id, m.id, max(q.error)
+        FROM unnest($2, $3) w (user_id, id) JOIN memory.memories m ON m.user_id = w.user_id AND m.id = w.id
+        JOIN %s.steadytext_queue q ON q.owner = 'pg_steadytext memory'
+             AND q.dedupe_key = concat_ws(' ', $1, m.user_id, m.id)
+        WHERE q.status = 'failed' AND q.lane = $1 AND q.completed_at >= m.updated_at
+          AND q.started_at > greatest(m.updated_at, CASE $1 WHEN 'memory_enrich' THEN m.enrichment_retry_at END)
+        GROUP BY m.user_id, m.id
+        $f$, (SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+              WHERE e.extname = 'pg_steadytext'))
+    USING p_kind, p_users, p_memories;
+END
+$$;
+REVOKE ALL ON FUNCTION memory.given_up(text, uuid[], uuid[]) FROM PUBLIC;

@@ -62,8 +62,19 @@ CREATE OR REPLACE FUNCTION memory.queue_embeddings(p_sleeps boolean, OUT queued 
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_waiting boolean;
+    v_users uuid[];
+    v_ids uuid[];
+    v_failed uuid[];
 BEGIN
-    SELECT memory.queue_work('memory_embed', array_agg(t.user_id), array_agg(t.id)) INTO queued FROM memory.to_embed(100) t;
+    SELECT array_agg(t.user_id), array_agg(t.id) INTO v_users, v_ids FROM memory.to_embed(100) t;
+    WITH failed AS (
+        UPDATE memory.memories m SET embedding_status = 'failed', embedding_error = g.error, embedding_retry_at = NULL
+        FROM memory.given_up('memory_embed', v_users, v_ids) g
+        WHERE m.user_id = g.user_id AND m.id = g.id AND m.embedding_status = 'pending'
+        RETURNING m.id)
+    SELECT coalesce(array_agg(f.id), '{}') INTO v_failed FROM failed f;
+    SELECT memory.queue_work('memory_embed', array_agg(t.user_id), array_agg(t.id)) INTO queued
+    FROM unnest(v_users, v_ids) t (user_id, id) WHERE t.id <> ALL (v_failed);
     v_waiting := EXISTS (SELECT FROM memory.to_embed(1));
     IF v_waiting THEN
         pause := 0.25;

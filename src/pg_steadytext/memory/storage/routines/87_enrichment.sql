@@ -42,12 +42,24 @@ $$;
 -- null where nothing is left to do.
 CREATE OR REPLACE FUNCTION memory.queue_enrichments(OUT queued bigint, OUT pause double precision)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_users uuid[];
+    v_ids uuid[];
+    v_failed uuid[];
 BEGIN
     PERFORM memory.lock_enrichment_queue();
-    SELECT memory.queue_work('memory_enrich', array_agg(t.user_id), array_agg(t.id)) INTO queued
+    SELECT array_agg(t.user_id), array_agg(t.id) INTO v_users, v_ids
     FROM memory.to_enrich(4) t
     WHERE NOT EXISTS (SELECT FROM memory.enrichment_messages g WHERE g.user_id = t.user_id
                       AND g.memory_id = t.id AND g.due_at > clock_timestamp());
+    WITH failed AS (
+        UPDATE memory.memories m SET enrichment_status = 'failed', enrichment_error = g.error, enrichment_retry_at = NULL
+        FROM memory.given_up('memory_enrich', v_users, v_ids) g
+        WHERE m.user_id = g.user_id AND m.id = g.id AND m.enrichment_status IN ('pending', 'paused')
+        RETURNING m.id)
+    SELECT coalesce(array_agg(f.id), '{}') INTO v_failed FROM failed f;
+    SELECT memory.queue_work('memory_enrich', array_agg(t.user_id), array_agg(t.id)) INTO queued
+    FROM unnest(v_users, v_ids) t (user_id, id) WHERE t.id <> ALL (v_failed);
     IF EXISTS (SELECT FROM memory.to_enrich(1)) THEN
         pause := 1;
     ELSE
@@ -157,7 +169,9 @@ BEGIN
         PERFORM memory.refuse(409, 'recalled', 'text that was recalled from memory is not extracted again');
     ELSIF v_it.enrichment_status <> 'pending' THEN
         UPDATE memory.memories m
-        SET enrichment_status = 'pending', enrichment_error = NULL, enrichment_retry_at = NULL,
+        SET enrichment_status = 'pending', enrichment_error = NULL,
+            -- What the queue gave up before this moment counts no more.
+            enrichment_retry_at = clock_timestamp(),
             change_seq = nextval('memory.change_seq')
         WHERE m.user_id = v_me AND m.id = p_id RETURNING * INTO v_it;
         PERFORM memory.wake_worker();
