@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
 from pg_steadytext import __version__
+from pg_steadytext.cli.outermost import Outermost
 
 COMMANDS = {
     "up": "up",
@@ -58,7 +59,7 @@ def _single(function: Callable[..., object]) -> Any:
     return get_command(single)
 
 
-app = typer.Typer(
+app = Outermost(
     name="pg-steadytext",
     cls=Commands,
     help="Deterministic text generation and embeddings in PostgreSQL.",
