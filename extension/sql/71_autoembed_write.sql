@@ -154,7 +154,7 @@ BEGIN
     -- a rate is worth no waiting: whoever changes the declaration has it locked until that is committed
     UPDATE @extschema@.steadytext_autoembeddings e
     SET embedded = e.embedded + written, rated_at = clock_timestamp(),
-        rate = coalesce(e.rate, 0) * exp(-extract(epoch FROM clock_timestamp() - coalesce(e.rated_at, clock_timestamp())) / 30) + written / 30.0
+        rate = coalesce(e.rate, 0) * exp(-least(1000, greatest(0, extract(epoch FROM clock_timestamp() - coalesce(e.rated_at, clock_timestamp())))) / 30) + written / 30.0
     WHERE written > 0 AND e.id = (SELECT f.id FROM @extschema@.steadytext_autoembeddings f WHERE f.id = d.id FOR NO KEY UPDATE SKIP LOCKED);
     RETURN written;
 END

@@ -72,7 +72,7 @@ BEGIN
         reason := CASE WHEN outdated AND d.reason IS NULL AND d.replaces IS NULL
             THEN format('the file of %s has changed since the table was embedded: steadytext_autoembed_reembed() embeds it anew', d.model_name)
             ELSE d.reason END;
-        rate := coalesce(d.rate * exp(-extract(epoch FROM clock_timestamp() - d.rated_at) / 30), 0);
+        rate := coalesce(d.rate * exp(-least(1000, greatest(0, extract(epoch FROM clock_timestamp() - d.rated_at))) / 30), 0);
         estimated_end := CASE WHEN pending + processing = 0 AND d.backfill_done THEN NULL WHEN rate > 0.01
             THEN clock_timestamp() + make_interval(secs => least(1e9,
                 (pending + processing + CASE WHEN d.backfill_done THEN 0 ELSE backfill_total - d.backfill_queued END) / rate)) END;

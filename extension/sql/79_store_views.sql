@@ -15,7 +15,7 @@ BEGIN
            greatest(0, coalesce(extract(epoch FROM clock_timestamp() - least(
                (SELECT min(w.noted_at) FROM @extschema@._steadytext_autoembed_work w WHERE w.autoembed_id = d.id AND NOT w.failed),
                (SELECT min(l.noted_at) FROM @extschema@._steadytext_autoembed_log l WHERE l.autoembed_id = d.id))), 0))::double precision,
-           d.embedded, coalesce(d.rate * exp(-extract(epoch FROM clock_timestamp() - d.rated_at) / 30), 0)
+           d.embedded, coalesce(d.rate * exp(-least(1000, greatest(0, extract(epoch FROM clock_timestamp() - d.rated_at))) / 30), 0)
     FROM @extschema@.steadytext_autoembeddings d JOIN pg_class t ON t.oid = d.relation,
          LATERAL @extschema@._steadytext_autoembed_counts(d.id) c
     WHERE pg_has_role(@extschema@._steadytext_caller(), t.relowner, 'USAGE') OR @extschema@._steadytext_caller_is('steadytext_admin')

@@ -265,3 +265,16 @@ def test_a_trigger_that_changes_what_a_filter_names_costs_no_second_embedding(wo
     working.settle()
     assert working.value("SELECT embedded FROM steadytext_autoembeddings") == 100
     assert working.stale("articles") == []
+
+
+@pytest.mark.parametrize("since", ["10 hours", "400 days", "-10 hours", "-10 days"])
+def test_a_table_is_embedded_however_long_ago_the_last_time_was(articles: Store, since: str) -> None:
+    articles.run("INSERT INTO articles VALUES (1, 't', 'one')")
+    articles.settle()
+    # Also in the future, as it is after the clock was set back.
+    articles.run(f"UPDATE steadytext_autoembeddings SET rated_at = clock_timestamp() - interval '{since}', rate = 40")
+    told = articles.rows("SELECT s.rate, m.rate FROM steadytext_autoembed_status() s, steadytext_store_metrics() m")
+    assert told == [(pytest.approx(0 if since[0] != "-" else 40, abs=1e-9),) * 2]
+    articles.run("INSERT INTO articles VALUES (2, 't', 'two')")
+    articles.settle(20)
+    assert articles.stale("articles") == []
