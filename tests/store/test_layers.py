@@ -127,6 +127,18 @@ def test_without_automatic_embedding_the_call_itself_makes_every_layer(store: St
     assert store.value("SELECT count(embedding) FROM m2_semantic") == 1
 
 
+def test_a_statement_that_many_sure_facts_support_is_settled(store: Store, rules: dict[str, Any]) -> None:
+    async def work(layers: MultiLayerPgaiStore) -> None:
+        await layers.write_to_all_layers([ChunkData("I speak Greek.", id=f"{number}") for number in range(40)])
+
+    with_layers({**rules, "pgai": {"auto_embedding": False}}, work)
+    store.run(
+        "UPDATE m1_episodic SET confidence = 1",
+        "SELECT m2_semantic_settle(ARRAY(SELECT lower(coalesce(subject, '')) FROM m2_semantic))",
+    )
+    assert store.rows("SELECT support, confidence FROM m2_semantic") == [(40, 1.0)]
+
+
 def test_the_model_draws_facts_of_the_schema_and_the_same_ones_each_time(drained: Store, postgres: Postgres) -> None:
     async def work(layers: MultiLayerPgaiStore) -> None:
         text = "Maria moved to Berlin in May and works as a nurse there."

@@ -53,7 +53,7 @@ CREATE OR REPLACE FUNCTION {settle}(subjects text[]) RETURNS void LANGUAGE sql V
     DELETE FROM {table} s WHERE lower(coalesce(s.subject, '')) = ANY (subjects)
         AND NOT EXISTS (SELECT FROM {sources} f WHERE f.statement_id = s.id);
     UPDATE {table} s SET support = f.support, confidence = f.confidence, valid_from = f.first, last_stated = f.last
-    FROM (SELECT o.statement_id, count(*) AS support, 1 - exp(sum(ln(greatest(1e-9, 1 - m.confidence)))) AS confidence,
+    FROM (SELECT o.statement_id, count(*) AS support, 1 - exp(greatest(-700, sum(ln(greatest(1e-9, 1 - m.confidence))))) AS confidence,
                  min(m.valid_from) AS first, max(m.valid_from) AS last
           FROM {sources} o JOIN {m1} m ON m.id = o.fact_id JOIN {table} t ON t.id = o.statement_id
           WHERE lower(coalesce(t.subject, '')) = ANY (subjects) GROUP BY o.statement_id) f
