@@ -141,9 +141,10 @@ BEGIN
 END
 $$;
 
--- Bring layers into line with their tables: one that lost a table is forgotten, a renamed column is followed.
+-- Bring layers into line with their tables: one that lost a table is forgotten, a renamed column is followed. Everybody's
+-- commands come here, and none waits for what somebody else has locked: then it is done the next time.
 CREATE FUNCTION @extschema@._steadytext_layers_follow() RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$
 DECLARE
     l @extschema@.steadytext_layers;
 BEGIN
@@ -161,6 +162,8 @@ BEGIN
           FROM @extschema@.steadytext_layers f) n
     WHERE n.id = e.id AND @extschema@._steadytext_column_names(e.source, e.source_column || e.key_columns)
           IS DISTINCT FROM e.source_column_name || e.key_names;
+EXCEPTION WHEN lock_not_available THEN
+    NULL;
 END
 $$;
 
