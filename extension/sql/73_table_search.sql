@@ -115,7 +115,7 @@ END
 $$;
 
 -- Those of some rows without a vector that the declaration's filter lets in. The filter is the owner's, and runs as the
--- owner; so nothing is told of rows that policies may hide from the caller.
+-- owner; so nothing is told of rows that policies may hide from the caller, nor which keys there are to one who may not read them.
 CREATE FUNCTION @extschema@._steadytext_search_admitted(relation regclass, autoembed integer, keys text[]) RETURNS text[]
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -123,7 +123,8 @@ DECLARE
     d @extschema@.steadytext_autoembeddings;
 BEGIN
     SELECT e.* INTO d FROM @extschema@.steadytext_autoembeddings e WHERE e.id = autoembed AND e.relation = relation;
-    IF cardinality(keys) > 0 AND has_any_column_privilege(@extschema@._steadytext_caller(), relation, 'SELECT')
+    IF cardinality(keys) > 0
+       AND NOT EXISTS (SELECT FROM unnest(d.key_columns) k WHERE NOT has_column_privilege(@extschema@._steadytext_caller(), relation, k, 'SELECT'))
        AND NOT (SELECT c.relrowsecurity FROM pg_class c WHERE c.oid = d.relation) THEN
         RETURN ARRAY(SELECT r.key FROM @extschema@._steadytext_autoembed_read(d, keys) r WHERE r.words IS NOT NULL);
     END IF;

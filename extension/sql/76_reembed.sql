@@ -202,8 +202,8 @@ BEGIN
         PERFORM @extschema@._steadytext_as_owner_of(d.relation, format('ALTER TABLE %s RENAME COLUMN %I TO %I', d.relation, n.old, n.new))
         FROM (VALUES (d.destination, retired), (s.destination, d.destination::text)) n (old, new);
         PERFORM @extschema@._steadytext_reembed_grants(d.relation, old_rights, d.relation::text, format('(%I)', d.destination));
-        EXECUTE format('ALTER INDEX IF EXISTS %s.%I RENAME TO %I', schema,
-                       @extschema@._steadytext_index_name(d, 'words'), @extschema@._steadytext_index_name(s, 'words'));
+        PERFORM @extschema@._steadytext_as_owner_of(d.relation, format('ALTER INDEX IF EXISTS %s.%I RENAME TO %I', schema,
+            @extschema@._steadytext_index_name(d, 'words'), @extschema@._steadytext_index_name(s, 'words')));
         RETURN;
     END IF;
     shown := format('%s.%I', schema, d.destination || '_view');

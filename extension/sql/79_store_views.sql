@@ -31,7 +31,8 @@ BEGIN
 END
 $$;
 
-CREATE VIEW @extschema@.steadytext_store_stats AS
+-- A barrier: a function in a reader's condition meets no row that is not theirs.
+CREATE VIEW @extschema@.steadytext_store_stats WITH (security_barrier) AS
 SELECT d.relation, s.table_name, s.destination, s.model, d.mode, s.state, s.reason, s.total, s.embedded AS with_embeddings,
        s.pending, s.processing, s.failed,
        pg_catalog.round(100.0 * s.embedded / NULLIF(s.total, 0), 2) AS coverage_percent,
