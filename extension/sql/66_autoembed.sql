@@ -171,7 +171,7 @@ BEGIN
     WHERE t.oid = relation;
     RETURN QUERY SELECT r.* FROM @extschema@._steadytext_as_owner(
         owner, format('pg_catalog, %I, public, pg_temp', schema), patience, statement, a, b, c) r;
-EXCEPTION WHEN OTHERS THEN
+EXCEPTION WHEN OTHERS OR query_canceled OR assert_failure THEN
     GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
     PERFORM @extschema@._steadytext_raise(SQLSTATE, regexp_replace(message, '^(spiexceptions|plpy)[.][[:alnum:]_]+: ', ''), nullif(hint, ''));
 END

@@ -45,9 +45,20 @@ BEGIN
 END
 $$;
 
+-- Note what a worker met that keeps a declaration from working. An error of the server's says nothing of the table.
+CREATE FUNCTION @extschema@._steadytext_autoembed_break(wanted integer, code text, fault text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+BEGIN
+    UPDATE @extschema@.steadytext_autoembeddings e SET state = 'broken', reason = fault, version = e.version + 1
+    WHERE e.id = wanted AND code !~ '^(25|40|53|57)' AND (e.state <> 'broken' OR e.reason IS DISTINCT FROM fault);
+END
+$$;
+
 -- Queue the next rows of a table that was there before its declaration. One worker at a time does it for a table. Rows that
 -- are tried again, with growing pauses, hold up no others. With a pace few rows are queued ahead: their time goes on
--- running while nobody works, and what is overdue is done at once.
+-- running while nobody works, and what is overdue is done at once. A table that cannot be read, as when its owner may not,
+-- is broken for itself: it keeps no worker from the others.
 CREATE FUNCTION @extschema@._steadytext_autoembed_backfill(wanted integer, rows_at_once integer DEFAULT 2048) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -56,6 +67,7 @@ DECLARE
     keys text[];
     total bigint;
     queued bigint := 0;
+    message text;
 BEGIN
     FOR d IN SELECT e.* FROM @extschema@.steadytext_autoembeddings e
              WHERE NOT e.backfill_done AND e.state = 'active' AND (e.id = wanted OR wanted IS NULL AND e.mode = 'auto'
@@ -72,7 +84,14 @@ BEGIN
             END IF;
             keys := ARRAY(SELECT r.key FROM @extschema@._steadytext_as_owner_of(
                 d.relation, @extschema@._steadytext_scan_statement(d, at_once), ARRAY[d.backfill_cursor]) r);
-        EXCEPTION WHEN lock_not_available THEN
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            CONTINUE;
+        WHEN OTHERS THEN
+            IF wanted IS NOT NULL THEN
+                RAISE;
+            END IF;
+            GET STACKED DIAGNOSTICS message = MESSAGE_TEXT;
+            PERFORM @extschema@._steadytext_autoembed_break(d.id, SQLSTATE, 'its rows cannot be read: ' || message);
             CONTINUE;
         END;
         PERFORM @extschema@._steadytext_backfill_queue(d, keys, clock_timestamp());
@@ -113,6 +132,26 @@ BEGIN
     FOREACH alone IN ARRAY keys LOOP
         RETURN QUERY SELECT r.* FROM @extschema@._steadytext_autoembed_read(d, ARRAY[alone]) r;
     END LOOP;
+END
+$$;
+
+-- The same for a worker. The owner's code may raise what looks like a cancel, or a failed assertion, which OTHERS leaves
+-- through: it would keep the worker from all tables.
+CREATE FUNCTION @extschema@._steadytext_autoembed_read_each(d @extschema@.steadytext_autoembeddings, keys text[])
+RETURNS TABLE (key text, words text, code text, error text)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    message text;
+BEGIN
+    RETURN QUERY SELECT r.* FROM @extschema@._steadytext_autoembed_read(d, keys) r;
+EXCEPTION WHEN query_canceled OR assert_failure THEN
+    IF cardinality(keys) = 1 THEN
+        GET STACKED DIAGNOSTICS message = MESSAGE_TEXT;
+        RETURN QUERY SELECT keys[1], NULL::text, SQLSTATE, message;
+        RETURN;
+    END IF;
+    RETURN QUERY SELECT r.* FROM unnest(keys) k, LATERAL @extschema@._steadytext_autoembed_read_each(d, ARRAY[k]) r;
 END
 $$;
 
@@ -167,7 +206,7 @@ BEGIN
     FROM @extschema@._steadytext_autoembed_work w
     JOIN @extschema@.steadytext_autoembeddings d ON d.id = w.autoembed_id,
     LATERAL (SELECT array_agg(r.key) AS keys, array_agg(r.words) AS words, array_agg(r.code) AS codes, array_agg(r.error) AS errors
-             FROM @extschema@._steadytext_autoembed_read(d, w.keys) r) t
+             FROM @extschema@._steadytext_autoembed_read_each(d, w.keys) r) t
     WHERE w.id = ANY (claimed);
 END
 $$;

@@ -49,6 +49,17 @@ EXCEPTION WHEN undefined_table THEN
 END
 $$;
 
+-- The same for a worker, whom nobody who locks a table of theirs may keep from the others: false where somebody has it.
+CREATE FUNCTION @extschema@._steadytext_autoembed_hold_soon(autoembed integer) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '500ms' AS $$
+BEGIN
+    PERFORM @extschema@._steadytext_autoembed_hold(autoembed);
+    RETURN true;
+EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+    RETURN false;
+END
+$$;
+
 -- Remove the chunks of keys whose row is gone, or tell what is in the way. A foreign key has done so, but not for what
 -- replication applies. They are locked first: a row that comes back meanwhile is seen by the second statement, or
 -- its chunks are written after it.
@@ -98,9 +109,10 @@ CREATE FUNCTION @extschema@._steadytext_autoembed_finish(
     worker bigint, autoembed integer, expected_version integer, works bigint[], attempts integer[], key_works bigint[],
     keys text[], digests text[], vectors text[], codes text[], errors text[]
 ) RETURNS bigint
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
 #variable_conflict use_variable
 DECLARE
+    free constant boolean := @extschema@._steadytext_autoembed_hold_soon(autoembed);
     d @extschema@.steadytext_autoembeddings;
     held @extschema@._steadytext_autoembed_work;
     good integer[];
@@ -111,11 +123,10 @@ DECLARE
     echoes text[] := '{}'::text[];
     heard text[] := '{}'::text[];
 BEGIN
-    PERFORM @extschema@._steadytext_autoembed_hold(autoembed);
     since := nextval('@extschema@._steadytext_autoembed_log_id_seq');
     SELECT e.* INTO d FROM @extschema@.steadytext_autoembeddings e WHERE e.id = autoembed;
     good := ARRAY(SELECT p FROM generate_subscripts(keys, 1) p WHERE codes[p] IS NULL);
-    IF d.version = expected_version AND cardinality(good) > 0 THEN
+    IF free AND d.version = expected_version AND cardinality(good) > 0 THEN
         SELECT coalesce(jsonb_object_agg(r.key, jsonb_build_array(r.note, r.code, r.error)) FILTER (WHERE r.note <> 'written'), '{}'),
                count(*) FILTER (WHERE r.note = 'written') INTO notes, written
         FROM @extschema@._steadytext_autoembed_put(d, ARRAY(SELECT keys[p] FROM unnest(good) p),
@@ -125,7 +136,7 @@ BEGIN
         INTO echoes, notes
         FROM @extschema@._steadytext_autoembed_echo(d, since, ARRAY(SELECT keys[p] FROM unnest(good) p WHERE NOT notes ? keys[p]),
             ARRAY(SELECT digests[p] FROM unnest(good) p WHERE NOT notes ? keys[p])) e;
-    ELSIF d.version <> expected_version THEN
+    ELSIF NOT free OR d.version <> expected_version THEN
         notes := (SELECT coalesce(jsonb_object_agg(keys[p], '["locked", null, null]'::jsonb), '{}') FROM unnest(good) p);
     END IF;
     FOR held IN

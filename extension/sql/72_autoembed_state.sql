@@ -142,8 +142,8 @@ BEGIN
         DELETE FROM @extschema@._steadytext_autoembed_work w WHERE w.id = ANY (gone) AND w.failed;
     END IF;
     RETURN gone;
-EXCEPTION WHEN lock_not_available THEN
-    RETURN '{}'::bigint[];  -- somebody changes the table: it is seen the next time
+EXCEPTION WHEN OTHERS THEN
+    RETURN '{}'::bigint[];  -- somebody changes the table, or it cannot be read: it is seen the next time
 END
 $$;
 

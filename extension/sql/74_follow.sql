@@ -147,11 +147,13 @@ BEGIN
 END
 $$;
 
--- For a worker, once in a while: what no command told of, as a partition that was attached.
+-- For a worker, once in a while: what no command told of, as a partition that was attached. What is wrong with one table
+-- is told there, and keeps no worker from the others.
 CREATE FUNCTION @extschema@._steadytext_autoembed_look_after() RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE
     d @extschema@.steadytext_autoembeddings;
+    message text;
 BEGIN
     PERFORM set_config('steadytext.following', 'on', true);
     DELETE FROM @extschema@._steadytext_autoembed_work w
@@ -162,8 +164,11 @@ BEGIN
             AND (d.state = 'broken' OR NOT @extschema@._steadytext_autoembed_renamed(d));
         BEGIN
             PERFORM @extschema@._steadytext_autoembed_follow(d.id, true);
-        EXCEPTION WHEN lock_not_available THEN
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             NULL;  -- the next time
+        WHEN OTHERS OR query_canceled OR assert_failure THEN  -- the latter may be raised by the owner's code
+            GET STACKED DIAGNOSTICS message = MESSAGE_TEXT;
+            PERFORM @extschema@._steadytext_autoembed_break(d.id, SQLSTATE, 'its table cannot be followed: ' || message);
         END;
     END LOOP;
     PERFORM @extschema@._steadytext_layer_fill(l.id) FROM @extschema@.steadytext_layers l

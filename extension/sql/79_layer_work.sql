@@ -29,7 +29,7 @@ $$;
 -- A row's text, and the request that it means for the daemon. Where nothing is asked, the text itself is the answer.
 CREATE FUNCTION @extschema@._steadytext_layer_read(
     layer integer, key text, OUT ask text, OUT request jsonb, OUT answer text, OUT digest text
-) LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+) LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
 #variable_conflict use_variable
 DECLARE
     l @extschema@.steadytext_layers;
@@ -89,9 +89,9 @@ END
 $$;
 
 -- Put an answer into the destination: 'written', or 'changed' where the text is another one by now. Two who do it for the
--- same row come one after the other.
+-- same row come one after the other; a worker waits for nobody who has changed the row and does not commit.
 CREATE FUNCTION @extschema@._steadytext_layer_put(layer integer, key text, digest text, answer text, request uuid) RETURNS text
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
 #variable_conflict use_variable
 DECLARE
     l @extschema@.steadytext_layers;

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from tests.queue.workers import until
 from tests.store.conftest import Store
 from tests.support.databases import Roles, Sessions
 
@@ -315,3 +316,165 @@ def test_keys_are_noted_alike_whatever_the_session_sets(casts: psycopg.Connectio
         assert store.value("SELECT steadytext_autoembed_run('t')") == 1
         assert store.value("SELECT embedding IS NOT NULL FROM t") is True
         casts.execute("RESET DateStyle; RESET bytea_output; DROP TABLE t")
+
+
+HOLDS = """
+CREATE OR REPLACE FUNCTION holds() RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN {}; RETURN true; END $$"""
+
+
+@pytest.fixture
+def others(working: Store, owner: str, connect: Sessions) -> psycopg.Connection:
+    """A session of an owner who declares table `t`, with id and body; somebody else's `theirs` is embedded too."""
+    working.run(
+        "CREATE TABLE theirs (id int PRIMARY KEY, body text)",
+        "SELECT steadytext_autoembed('theirs', 'body')",
+    )
+    return connect(user=owner)
+
+
+def served(working: Store) -> bool:
+    """Whether a new row of somebody else's is embedded soon."""
+    working.run("INSERT INTO theirs SELECT count(*), 'a text' FROM theirs")
+    return working.value("SELECT steadytext_autoembed_wait('theirs', 15)") is True
+
+
+@pytest.mark.parametrize(
+    ("said", "statements"),
+    [
+        (
+            "its rows cannot be read: permission denied for table t",
+            [
+                "CREATE TABLE t (id int PRIMARY KEY, body text)",
+                "BEGIN",
+                "SELECT steadytext_autoembed('t', 'body')",
+                "REVOKE SELECT ON t FROM CURRENT_USER",
+                "COMMIT",
+            ],
+        ),
+        (
+            'its table cannot be followed: trigger "_steadytext_autoembed_2_update" for relation "p" already exists',
+            [
+                "CREATE TABLE t (id int PRIMARY KEY, body text) PARTITION BY RANGE (id)",
+                "CREATE TABLE p PARTITION OF t FOR VALUES FROM (1) TO (9)",
+                "SELECT steadytext_autoembed('t', 'body')",
+                "DROP TRIGGER _steadytext_autoembed_2_insert ON p",
+            ],
+        ),
+        (
+            "its table cannot be followed: no",
+            [
+                "CREATE TABLE t (id int PRIMARY KEY, body text) PARTITION BY RANGE (id)",
+                HOLDS.format("NULL"),
+                "SELECT steadytext_autoembed('t', 'body', filter => 'holds()')",
+                HOLDS.format("ASSERT false, 'no'"),
+            ],
+        ),
+    ],
+)
+def test_what_is_wrong_with_one_table_keeps_no_worker_from_the_others(
+    working: Store, others: psycopg.Connection, said: str, statements: list[str]
+) -> None:
+    for statement in statements:
+        others.execute(statement.encode())
+    assert served(working)
+    working.run("SELECT _steadytext_autoembed_look_after()")  # as a worker does once in a while
+    found = working.rows("SELECT state, reason FROM steadytext_autoembeddings WHERE id = 2")
+    assert found == [("broken", said)]
+    assert served(working)
+
+
+@pytest.mark.parametrize("code", ["57014", "P0004", "P0001"])
+def test_an_owners_code_that_looks_like_a_cancel_stops_no_worker(
+    working: Store, others: psycopg.Connection, code: str
+) -> None:
+    for statement in (
+        "CREATE TABLE t (id int PRIMARY KEY, body text)",
+        HOLDS.replace("IMMUTABLE", "").format(f"RAISE 'no' USING ERRCODE = '{code}'"),
+        "SELECT steadytext_autoembed('t', 'body', filter => 'id <> 2 OR holds()')",
+        "INSERT INTO t VALUES (1, 'one'), (2, 'two'), (3, 'three')",
+    ):
+        others.execute(statement.encode())
+    assert served(working)
+    until(lambda: working.value("SELECT count(embedding) FROM t") == 2, 15)
+    until(lambda: working.value("SELECT min(error) FROM _steadytext_autoembed_work WHERE retry_count > 0") == "no", 15)
+
+
+def test_who_locks_a_table_of_theirs_holds_up_no_other(
+    working: Store, others: psycopg.Connection, connect: Sessions, owner: str
+) -> None:
+    others.execute("CREATE TABLE t (id int PRIMARY KEY, body text)")
+    others.execute("SELECT steadytext_autoembed('t', 'body')")
+    worker = working.value("SELECT _steadytext_worker_register('by hand', '1 min')")
+    working.run("SELECT steadytext_autoembed_pause('theirs')")
+    with connect(user=owner) as locking:
+        locking.autocommit = False
+        locking.execute("LOCK TABLE t")
+        working.run("SET statement_timeout = '10s'")
+        finished = (
+            "SELECT _steadytext_autoembed_finish(%s, 2, 1, '{}', '{}',"
+            " ARRAY[1], '{1}', '{x}', '{null}', '{null}', '{null}')"
+        )
+        assert working.value(finished, worker) == 0
+        working.run("RESET statement_timeout", "SELECT steadytext_autoembed_resume('theirs')")
+        assert served(working)
+        locking.rollback()
+
+
+def test_nobodys_command_waits_for_what_somebody_else_has_locked(store: Store, owner: str, connect: Sessions) -> None:
+    """Event triggers tidy up after all tables."""
+    session, locking = connect(user=owner), connect(user=owner)
+    for statement in (
+        "CREATE TABLE t (id int PRIMARY KEY, content text)",
+        "CREATE TABLE made (id text PRIMARY KEY, source_id text, content text)",
+        "SELECT steadytext_layer('t', 'made')",
+        "CREATE TABLE q (id int PRIMARY KEY, body text) PARTITION BY RANGE (id)",
+        "CREATE TABLE p PARTITION OF q FOR VALUES FROM (1) TO (9)",
+        "SELECT steadytext_autoembed('q', 'body')",
+        "SET steadytext.following = 'on'",
+        "DROP TABLE made",
+        "ALTER TABLE q DETACH PARTITION p",
+    ):
+        session.execute(statement.encode())
+    locking.autocommit = False
+    locking.execute("LOCK TABLE t, p")
+    store.run("SET statement_timeout = '5s'", "CREATE TABLE theirs (id int)", "ALTER TABLE theirs ADD body text")
+    locking.rollback()
+    store.run("ALTER TABLE theirs ADD more text")
+    assert (
+        store.rows("SELECT tgname FROM pg_trigger WHERE tgrelid IN ('t'::regclass, 'p'::regclass) AND NOT tgisinternal")
+        == []
+    )
+    assert store.rows("SELECT * FROM steadytext_layers") == []
+
+
+def test_which_keys_there_are_is_not_told_to_whoever_may_not_read_them(
+    store: Store, connect: Sessions, make_role: Roles
+) -> None:
+    reader = make_role("steadytext_user")
+    store.run(
+        "CREATE TABLE t (email text PRIMARY KEY, body text)",
+        "SELECT steadytext_autoembed('t', 'body', filter => 'body IS NOT NULL')",
+        "INSERT INTO t VALUES ('anna@clinic.example', 'a text')",
+        f'GRANT SELECT (body) ON t TO "{reader}"',
+    )
+    session = connect(user=reader)
+    asked = "SELECT _steadytext_search_admitted('t', 1, ARRAY['anna@clinic.example', 'bert@clinic.example'])"
+    assert session.execute(asked.encode()).fetchone() == ([],)
+    store.run(f'GRANT SELECT (email) ON t TO "{reader}"')
+    assert session.execute(asked.encode()).fetchone() == (["anna@clinic.example"],)
+
+
+def test_a_readers_function_meets_no_row_of_anothers_table(store: Store, owner: str, connect: Sessions) -> None:
+    store.run("CREATE TABLE theirs (id int PRIMARY KEY, body text)", "SELECT steadytext_autoembed('theirs', 'body')")
+    session = connect(user=owner)
+    for statement in (
+        "CREATE TABLE mine (id int PRIMARY KEY, body text)",
+        "SELECT steadytext_autoembed('mine', 'body')",
+        "CREATE SEQUENCE met",
+        "CREATE FUNCTION meets(regclass) RETURNS bool LANGUAGE plpgsql AS 'BEGIN RETURN nextval(''met'') > 0; END'",
+        "ALTER FUNCTION meets COST 0.0001",
+        "SET enable_nestloop = off",
+        "SELECT * FROM steadytext_store_stats WHERE meets(relation)",
+    ):
+        session.execute(statement.encode())
+    assert store.value("SELECT last_value FROM met") == 1

@@ -153,11 +153,18 @@ class AutoembedLane:
             return
         self._daemon_pauses.reset()
         for end in batch.ends():
-            await self._writes.run("finish", {"worker": self._around.ledger.worker, **end})
+            try:
+                await self._writes.run("finish", {"worker": self._around.ledger.worker, **end})
+            except psycopg.Error:  # of this declaration: the others' rows are written
+                log.exception("rows of declaration %s are given back", end["autoembed"])
+                await self._give_back(end["works"], ERROR_PAUSE)
 
     async def _release(self, batch: Batch, pause: float, *, lost: bool = False) -> None:
         """Give work back; where the daemon was lost with it, that counts as a lost worker does."""
-        given = {"worker": self._around.ledger.worker, "works": batch.works, "pause": pause, "lost": lost}
+        await self._give_back(batch.works, pause, lost=lost)
+
+    async def _give_back(self, works: list[int], pause: float, *, lost: bool = False) -> None:
+        given = {"worker": self._around.ledger.worker, "works": works, "pause": pause, "lost": lost}
         await self._writes.run("release", given)
 
     async def _embed(self, model: str, is_remote: bool, priority: int, rows: Sequence[Row]) -> None:
