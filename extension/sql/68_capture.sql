@@ -54,12 +54,15 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     name constant text := @extschema@._steadytext_capture_function(d, event);
+    -- who makes a partition puts the triggers for single rows on it, and needs the right to do so
+    maker constant oid := (SELECT c.relowner FROM pg_class c WHERE c.oid = d.relation AND c.relkind = 'p' AND event = 'row');
     present record;
 BEGIN
     SELECT pg_get_userbyid(f.proowner) AS owner, pg_get_userbyid(f.proowner) = current_user AS owned, f.prosrc AS body,
-           EXISTS (SELECT FROM pg_depend x WHERE x.classid = 'pg_proc'::regclass AND x.objid = f.oid AND x.deptype = 'x') AS depends
+           EXISTS (SELECT FROM pg_depend x WHERE x.classid = 'pg_proc'::regclass AND x.objid = f.oid AND x.deptype = 'x') AS depends,
+           maker IS NULL OR has_function_privilege(maker, f.oid, 'EXECUTE') AS granted
     INTO present FROM pg_proc f WHERE f.pronamespace = '@extschema@'::regnamespace AND f.proname = name AND f.pronargs = 0;
-    IF present.owned AND present.depends AND present.body = body THEN
+    IF present.owned AND present.depends AND present.body = body AND present.granted THEN
         RETURN;
     ELSIF NOT present.owned THEN
         PERFORM @extschema@._steadytext_raise('42723', format('role %s has made a function @extschema@.%I()', present.owner, name),
@@ -68,6 +71,9 @@ BEGIN
     EXECUTE format('CREATE OR REPLACE FUNCTION @extschema@.%I() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
                    'SET search_path = pg_catalog, pg_temp AS %L', name, body);
     EXECUTE format('REVOKE ALL ON FUNCTION @extschema@.%I() FROM PUBLIC', name);
+    IF maker IS NOT NULL THEN
+        EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.%I() TO %I', name, pg_get_userbyid(maker));
+    END IF;
     EXECUTE format('ALTER FUNCTION @extschema@.%I() DEPENDS ON EXTENSION pg_steadytext', name);
 END
 $$;

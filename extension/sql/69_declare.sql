@@ -67,14 +67,19 @@ END
 $$;
 
 -- Keep workers from building indexes of the table until this transaction ends, and stop the one that does: building beside
--- writers waits for all who have looked at the database before, and these would wait for its lock.
+-- writers waits for all who have looked at the database before, and these would wait for its lock. Anybody can hold such a lock.
 CREATE FUNCTION @extschema@._steadytext_builder_gives_way(relation regclass) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     key constant bigint := @extschema@._steadytext_builder_key(relation);
+    give_up constant timestamptz := clock_timestamp() + interval '10 s';
 BEGIN
     WHILE NOT pg_try_advisory_xact_lock_shared(key) LOOP
+        IF clock_timestamp() > give_up THEN
+            PERFORM @extschema@._steadytext_raise('55P03', format('another session keeps the declarations of table %s locked', relation),
+                'pg_locks shows who holds the advisory lock ' || key);
+        END IF;
         PERFORM pg_cancel_backend(l.pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
         WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.mode = 'ExclusiveLock' AND l.granted
           AND l.objsubid = 1 AND (l.classid::bigint << 32) | l.objid::bigint = key;

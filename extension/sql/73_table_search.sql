@@ -27,8 +27,10 @@ BEGIN
     vectors := @extschema@._steadytext_vector_schema();
     dimensions := d.dimensions;
     key := format('pg_catalog.jsonb_build_object(%s)', (
-        SELECT string_agg(format('%L, %s.%I', n.name, base, n.name), ', ' ORDER BY n.place)
-        FROM unnest(@extschema@._steadytext_column_names(relation, d.key_columns)) WITH ORDINALITY n (name, place)));
+        SELECT string_agg(format(CASE WHEN a.atttypid < 16384 THEN '%1$L, %2$s.%1$I' ELSE '%1$L, %3$s' END, a.attname, base,
+                                 @extschema@._steadytext_key_text(relation, ARRAY[a.attnum], base)), ', ' ORDER BY n.place)
+        FROM unnest(d.key_columns) WITH ORDINALITY n (number, place)
+        JOIN pg_attribute a ON a.attrelid = relation AND a.attnum = n.number AND NOT a.attisdropped));
     row_key := @extschema@._steadytext_key_text(relation, d.key_columns, base);
     IF d.chunk_table IS NOT NULL THEN
         -- A row that has changed, or has no chunk yet, is found by the words that it has now.
@@ -69,15 +71,17 @@ BEGIN
 END
 $$;
 
--- The text that keywords are looked for in: immutable, so that an index can hold it.
+-- The text that keywords are looked for in: immutable where an index can hold it. What is no text is written by its output
+-- function: a cast may be code of the table's owner, and whoever searches runs it.
 CREATE FUNCTION @extschema@._steadytext_document_expression(d @extschema@.steadytext_autoembeddings) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 BEGIN
     RETURN (
-        SELECT string_agg(DISTINCT format('coalesce(%s.%I::pg_catalog.text, '''')', @extschema@._steadytext_relation_name(d.relation), name),
+        SELECT string_agg(DISTINCT format(CASE WHEN a.atttypid < 16384 THEN 'coalesce(%s.%I::pg_catalog.text, '''')' ELSE 'pg_catalog.concat(%s.%I)' END,
+                                          @extschema@._steadytext_relation_name(d.relation), a.attname),
                           $q$ OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) $q$)
-        FROM unnest(@extschema@._steadytext_column_names(d.relation, d.columns)) n (name));
+        FROM pg_attribute a WHERE a.attrelid = d.relation AND a.attnum = ANY (d.columns) AND NOT a.attisdropped);
 END
 $$;
 

@@ -478,3 +478,43 @@ def test_a_readers_function_meets_no_row_of_anothers_table(store: Store, owner: 
     ):
         session.execute(statement.encode())
     assert store.value("SELECT last_value FROM met") == 1
+
+
+def test_whoever_searches_runs_no_cast_of_the_owners(store: Store, owner: str, connect: Sessions) -> None:
+    """As whoever reads the table runs none."""
+    session = connect(user=owner)
+    session.execute(CASTS.replace("<> session_user", f"<> '{owner}'").encode())
+    for statement in (
+        "CREATE TYPE word AS ENUM ('1')",
+        "CREATE FUNCTION word_json(word) RETURNS json LANGUAGE sql IMMUTABLE AS 'SELECT public.met()::text::json'",
+        "CREATE CAST (word AS json) WITH FUNCTION word_json(word)",
+        "CREATE TABLE t (id word PRIMARY KEY, body text, place plot)",
+        "SELECT steadytext_autoembed('t', ARRAY['body', 'place'])",
+        "INSERT INTO t VALUES ('1', 'trees drink', '(17)')",
+    ):
+        session.execute(statement.encode())
+    assert store.value("SELECT steadytext_autoembed_run('t')") == 1
+    for words in ("drink", "17"):
+        assert store.value("SELECT key FROM steadytext_search('t', %s, mode => 'keyword')", words) == {"id": "1"}
+    store.run("DROP TYPE plot, plot_word, word CASCADE")
+
+
+def test_an_owner_makes_partitions_of_a_declared_table(working: Store, owner: str, connect: Sessions) -> None:
+    session = connect(user=owner)
+    for statement in (
+        "CREATE TABLE t (id int PRIMARY KEY, body text) PARTITION BY RANGE (id)",
+        "SELECT steadytext_autoembed('t', 'body')",
+        "CREATE TABLE p PARTITION OF t FOR VALUES FROM (1) TO (9)",
+        "INSERT INTO t VALUES (1, 'one')",
+    ):
+        session.execute(statement.encode())
+    assert session.execute("SELECT steadytext_autoembed_wait('t')").fetchone() == (True,)
+
+
+def test_who_holds_an_advisory_lock_keeps_nobody_for_ever(store: Store, owner: str, connect: Sessions) -> None:
+    store.run("CREATE TABLE theirs (id int PRIMARY KEY, body text)", "SELECT steadytext_autoembed('theirs', 'body')")
+    key = store.value("SELECT _steadytext_builder_key('theirs')")
+    connect(user=owner).execute("SELECT pg_advisory_lock(%s)", (key,))
+    store.run("SET statement_timeout = '20s'")
+    with pytest.raises(psycopg.errors.LockNotAvailable, match="another session keeps the declarations of table"):
+        store.run("SELECT steadytext_autoembed_pause('theirs')")
