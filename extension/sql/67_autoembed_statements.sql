@@ -263,7 +263,7 @@ BEGIN
     IF d.chunk_table IS NULL THEN
         RETURN format('%s.%I IS NULL', source, (@extschema@._steadytext_column_names(d.relation, ARRAY[d.destination_column]))[1]);
     END IF;
-    RETURN format('NOT EXISTS (SELECT FROM %s AS c WHERE (%s) = (%s))', @extschema@._steadytext_relation_name(d.chunk_table),
+    RETURN format('NOT EXISTS (SELECT FROM %s AS c WHERE (%s) OPERATOR(pg_catalog.=) (%s))', @extschema@._steadytext_relation_name(d.chunk_table),
         (SELECT string_agg(format('c.%I', n), ', ' ORDER BY place) FROM unnest(@extschema@._steadytext_chunk_keys(d)) WITH ORDINALITY u (n, place)),
         @extschema@._steadytext_key_list(d.relation, d.key_columns, source));
 END

@@ -37,8 +37,7 @@ BEGIN
         waiting := jsonb_build_object('source', base, 'document', @extschema@._steadytext_document_expression(d),
             'words', @extschema@._steadytext_source_expression(d), 'key', CASE WHEN d.filter IS NOT NULL THEN row_key ELSE 'NULL::text' END,
             'condition', format('(%s EXISTS (SELECT FROM pg_catalog.unnest($4) AS g (k) WHERE (%s) OPERATOR(pg_catalog.=) (%s)))',
-                CASE WHEN d.backfill_done THEN '' ELSE replace(@extschema@._steadytext_missing_condition(d, base),
-                    ') = (', ') OPERATOR(pg_catalog.=) (') || ' OR ' END,
+                CASE WHEN d.backfill_done THEN '' ELSE @extschema@._steadytext_missing_condition(d, base) || ' OR ' END,
                 @extschema@._steadytext_key_list(relation, d.key_columns, base),
                 @extschema@._steadytext_key_values(relation, d.key_columns, 'g.k')));
         source := format('(SELECT c.chunk AS steadytext_chunk, c.content AS steadytext_content, c.embedding AS steadytext_embedding, %s FROM %s AS c) '

@@ -518,3 +518,12 @@ def test_who_holds_an_advisory_lock_keeps_nobody_for_ever(store: Store, owner: s
     store.run("SET statement_timeout = '20s'")
     with pytest.raises(psycopg.errors.LockNotAvailable, match="another session keeps the declarations of table"):
         store.run("SELECT steadytext_autoembed_pause('theirs')")
+
+
+def test_a_chunk_tables_name_may_look_like_a_part_of_the_search(store: Store) -> None:
+    store.run(
+        "CREATE TABLE t (id int PRIMARY KEY, body text)",
+        "INSERT INTO t VALUES (1, 'trees drink')",
+        """SELECT steadytext_autoembed('t', 'body', destination => ') = (', chunking => '{"by": "characters"}')""",
+    )
+    assert store.value("SELECT key FROM steadytext_search('t', 'drink')") == {"id": 1}
