@@ -33,6 +33,8 @@ from pg_steadytext.queue.sweep import Sweep
 from pg_steadytext.settings import Settings
 
 LEAVE_SECONDS = 5.0
+WAIT_SECONDS = 5.0
+"""Longest pause between two looks whether there is something to work for."""
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +93,7 @@ class Worker:
             asyncio.create_task(self._for_ever(name, service), name=name)
             for name, service in (
                 ("results", self.collector.run), ("cancel", self._watch_cancels),
-                ("listen", self._listener.run), ("duties", self._look_after),
+                ("listen", self._listen), ("duties", self._look_after),
             )
         ]  # fmt: skip
         working = asyncio.create_task(self._for_ever("work", self._work), name="work")
@@ -123,7 +125,7 @@ class Worker:
 
     async def _work(self) -> None:
         """Be a worker until the lease is taken or the process stops."""
-        await self._until_the_extension_is_there()
+        await self._until_it_can_work()
         await self.ledger.leave()
         worker = await self.ledger.register(IDLE_LEASE)
         self._registered.set()
@@ -144,15 +146,26 @@ class Worker:
                 task.cancel()
             await asyncio.wait(tasks)
 
-    async def _until_the_extension_is_there(self) -> None:
-        pauses = Pauses(longest=TICK)
-        told = False
-        while not (await self._look.run("queue_is_there"))[0][0]:
-            if not told:
-                log.warning("the database has no extension pg_steadytext: waiting until it is created")
-                told = True
+    async def _until_it_can_work(self) -> None:
+        pauses = Pauses(longest=WAIT_SECONDS)
+        told = ""
+        while (lacks := await self._what_lacks()) is not None:
+            if told != lacks:
+                log.warning(lacks)
+                told = lacks
             await asyncio.sleep(pauses.next())
         await self._look.close()
+
+    async def _what_lacks(self) -> str | None:
+        if not (await self._look.run("queue_is_there"))[0][0]:
+            return "the database has no extension pg_steadytext: waiting until it is created"
+        if (await self._look.run("is_standby"))[0][0]:
+            return "the server is a standby: waiting until it is promoted"
+        return None
+
+    async def _listen(self) -> None:
+        await self._registered.wait()
+        await self._listener.run()
 
     async def _look_after(self) -> None:
         await self._registered.wait()

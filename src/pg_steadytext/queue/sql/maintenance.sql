@@ -63,3 +63,6 @@ SELECT steadytext_cleanup_job();
 SELECT EXISTS (
     SELECT FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_proc p ON p.pronamespace = e.extnamespace
     WHERE e.extname = 'pg_steadytext' AND p.proname = '_steadytext_worker_register') AS there;
+
+-- name: is_standby
+SELECT pg_catalog.pg_is_in_recovery();
