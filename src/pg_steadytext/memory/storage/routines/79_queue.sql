@@ -31,18 +31,25 @@ $$;
 -- the memory was last changed, or asked for again. They have failed; queued anew, they would go round for ever.
 CREATE OR REPLACE FUNCTION memory.given_up(p_kind text, p_users uuid[], p_memories uuid[])
 RETURNS TABLE (user_id uuid, id uuid, error text) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_keys text[];
+    v_since timestamptz;
 BEGIN
+    SELECT array_agg(concat_ws(' ', p_kind, m.user_id, m.id)), min(m.updated_at) INTO v_keys, v_since
+    FROM unnest(p_users, p_memories) w (user_id, id) JOIN memory.memories m ON m.user_id = w.user_id AND m.id = w.id;
+    -- The dead letters first and in one pass, however many there are.
     RETURN QUERY EXECUTE format($f$
         SELECT m.user_id, m.id, max(q.error)
-        FROM unnest($2, $3) w (user_id, id) JOIN memory.memories m ON m.user_id = w.user_id AND m.id = w.id
-        JOIN %s.steadytext_queue q ON q.owner = 'pg_steadytext memory'
-             AND q.dedupe_key = concat_ws(' ', $1, m.user_id, m.id)
-        WHERE q.status = 'failed' AND q.lane = $1 AND q.completed_at >= m.updated_at
-          AND q.started_at > greatest(m.updated_at, CASE $1 WHEN 'memory_enrich' THEN m.enrichment_retry_at END)
+        FROM (SELECT d.dedupe_key, d.started_at, d.error FROM %s.steadytext_queue d
+              WHERE d.status = 'failed' AND d.owner = 'pg_steadytext memory' AND d.lane = $1
+                AND d.completed_at >= $5 AND d.dedupe_key = ANY ($4) OFFSET 0) q
+        JOIN unnest($2, $3) w (user_id, id) ON q.dedupe_key = concat_ws(' ', $1, w.user_id, w.id)
+        JOIN memory.memories m ON m.user_id = w.user_id AND m.id = w.id
+        WHERE q.started_at > greatest(m.updated_at, CASE $1 WHEN 'memory_enrich' THEN m.enrichment_retry_at END)
         GROUP BY m.user_id, m.id
         $f$, (SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
               WHERE e.extname = 'pg_steadytext'))
-    USING p_kind, p_users, p_memories;
+    USING p_kind, p_users, p_memories, v_keys, v_since;
 END
 $$;
 REVOKE ALL ON FUNCTION memory.given_up(text, uuid[], uuid[]) FROM PUBLIC;
