@@ -213,10 +213,13 @@ BEGIN
 END
 $$;
 
--- Folding, evicting and clearing exclude each other; none of them excludes a hit.
+-- Folding, evicting and clearing exclude each other; none of them excludes a hit. Not by an advisory lock, which any role
+-- could keep.
 CREATE FUNCTION @extschema@._steadytext_cache_lock() RETURNS void
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT pg_advisory_xact_lock(hashtextextended('pg_steadytext cache', 0))
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    LOCK TABLE @extschema@._steadytext_cache_totals IN SHARE ROW EXCLUSIVE MODE;
+END
 $$;
 
 -- The score of SteadyText: accesses divided by one plus the hours since the last of them. STABLE because date_part is,

@@ -15,6 +15,7 @@ from pg_steadytext.queue.duties import Duties, heartbeat
 from pg_steadytext.queue.pauses import Pauses, Ticks
 from pg_steadytext.queue.schedule import Schedule
 from pg_steadytext.queue.sessions import Connection
+from tests.support.databases import Roles, Sessions
 
 ENDPOINT = "tcp://127.0.0.1:5555"
 OFTEN = Ticks(phase=0.0, period=0.1)
@@ -41,9 +42,11 @@ class FakeDaemon:
 class Leader:
     """A process's duties on the test's database, each at every tick; `ran` are the statements that did something."""
 
-    def __init__(self, cluster: PrivateCluster, database: str, *pids: int | None, **periods: float) -> None:
+    def __init__(
+        self, cluster: PrivateCluster, database: str, *pids: int | None, worker: int | None = None, **periods: float
+    ) -> None:
         self._place = {"host": str(cluster.home.run), "port": cluster.port, "dbname": database, "user": "postgres"}
-        self.duties = Duties(self.connect, FakeDaemon(*pids), ENDPOINT, OFTEN, periods)
+        self.duties = Duties(self.connect, FakeDaemon(*pids), ENDPOINT, OFTEN, periods, lambda: worker)
 
     async def connect(self) -> Connection:
         """Open a session."""
@@ -106,6 +109,36 @@ def test_one_of_two_workers_leads_and_the_other_takes_over(
 
     first, second = asyncio.run(both())
     assert first != second
+
+
+def test_a_role_that_holds_the_locks_keeps_nobody_from_the_duties(
+    cluster: PrivateCluster, database: str, connection: psycopg.Connection, make_role: Roles, connect: Sessions
+) -> None:
+    """Any role of a database may take any advisory lock of it."""
+    stranger = connect(user=make_role())
+    for name in ("pg_steadytext worker leader", "pg_steadytext cache"):
+        stranger.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (name,))
+    workers = [connection.execute("SELECT _steadytext_worker_register('w', '1 hour')").fetchone() for _ in range(2)]
+    folded = "SELECT misses FROM _steadytext_cache_totals"
+
+    async def lead(leader: Leader) -> None:
+        connection.execute("INSERT INTO _steadytext_cache_hits (entry_id) VALUES (0)")
+        await leader.run(0.4)
+
+    async def both() -> None:
+        oldest, younger = (Leader(cluster, database, worker=worker[0], fold=0.1) for worker in workers if worker)
+        await lead(younger)
+        assert connection.execute(folded.encode()).fetchone() == (0,)
+        await lead(oldest)
+        assert connection.execute(folded.encode()).fetchone() == (2,)
+        stranger.close()
+        await lead(younger)
+        await younger.close()
+        await lead(oldest)
+        await oldest.close()
+
+    asyncio.run(both())
+    assert connection.execute(folded.encode()).fetchone() == (4,)
 
 
 def test_hits_are_folded_and_models_synchronised_only_when_a_daemon_has_started(

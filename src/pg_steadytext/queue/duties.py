@@ -3,8 +3,8 @@
 The leader folds cache hits, evicts, purges finished requests, cleans up, writes the daemon's heartbeat, and tells the
 database about the models of a daemon that has started anew. It leads by an advisory lock of its session, whose key is
 hashtextextended('pg_steadytext worker leader', 0); another worker takes over when that session ends. Through a pooler
-no lock lasts: of the workers there the oldest leads while nobody has the lock. What pg_cron does in this database
-already is left to it.
+no lock lasts: of the workers there the oldest leads while nobody has the lock. So it does while somebody has it who is
+no worker, as any role of the database may. What pg_cron does in this database already is left to it.
 """
 
 from __future__ import annotations
@@ -94,6 +94,7 @@ class Duties:
         self._ticks = ticks
         self._schedule = Schedule(periods)
         self._led_in: int | None = None
+        self._lacks_lock = False
         self._seen: int | None = None
         self._carry_out = {
             "heartbeat": self._heartbeat,
@@ -121,15 +122,17 @@ class Duties:
     async def _leads(self) -> bool:
         """Whether this process leads; the lock is the session's, so a new session asks again."""
         await self._session.connected()
-        leads = self._led_in == self._session.connections
+        led = self._led_in == self._session.connections
         if self._session.is_pooled:
-            won = bool((await self._session.run("lead_for_now", {"worker": self._worker()}))[0][0])
-        elif leads:
+            won, lacks_lock = bool((await self._session.run("lead_for_now", {"worker": self._worker()}))[0][0]), True
+        elif led and not self._lacks_lock:
             return True
         else:
-            won = bool((await self._session.run("lead"))[0][0])
-        self._led_in = self._session.connections if won else None
-        if won and not leads:
+            won, lacks_lock = map(bool, (await self._session.run("lead", {"worker": self._worker()}))[0])
+            if won and lacks_lock and not led:
+                log.warning("somebody who is no worker holds the leader's advisory lock: pg_locks tells who")
+        self._led_in, self._lacks_lock = self._session.connections if won else None, lacks_lock
+        if won and not led:
             self._seen = None
             log.info("this worker leads: maintenance is done here")
         return won
