@@ -15,7 +15,7 @@ import pytest
 
 from pg_steadytext.cluster.postgres import PrivateCluster
 from pg_steadytext.daemon.aio import AsyncDaemonClient
-from pg_steadytext.memory.domain.spending import T, Tokens, UnaffordableError
+from pg_steadytext.memory.domain.spending import T, Tokens, UnaffordableError, UnknownUserError, UnpricedModelError
 from pg_steadytext.memory.jobs.embedding import MemoryEmbedding
 from pg_steadytext.memory.storage.migrate import migrate
 from pg_steadytext.queue.jobs import Answer, Context, Failure, Job
@@ -233,7 +233,7 @@ def test_what_cannot_be_afforded_is_paused_and_tried_again_at_its_time(
 ) -> None:
     poor, rich = finding.person(), finding.person()
     saved, other = poor.save("too dear"), rich.save("affordable")
-    guard = Poor(poor.id, datetime.now(UTC) + timedelta(seconds=2))
+    guard = Poor(poor.id, datetime.now(UTC) + timedelta(seconds=5))
     outcomes = handle([job(poor, saved["id"]), job(rich, other["id"])], guard)
     assert [outcome.text for outcome in outcomes] == ["paused", "done"]
     assert {asked[:3] for asked in guard.asked} == {("embedding", "all-minilm-l6-v2", p.id) for p in (poor, rich)}
@@ -242,7 +242,7 @@ def test_what_cannot_be_afforded_is_paused_and_tried_again_at_its_time(
     assert bodies(search(poor, "dear")) == ["too dear"]
     ((queued, pause),) = finding.superuser.execute("SELECT queued, pause FROM memory.queue_embeddings(true)").fetchall()
     assert queued == 0
-    assert 0 < pause <= 2
+    assert 0 < pause <= 5
     finding.start_worker()
     finding.wait_until_embedded(poor)
     assert poor.api.get(f"/v1/memories/{saved['id']}").json()["embedding_error"] is None
@@ -271,6 +271,33 @@ def test_a_text_that_fails_fails_alone_and_is_listed(finding: Finding, handle: C
     assert [(item["id"], item["embedding_error"]) for item in listed] == [(bad["id"], "the model refuses it")]
     patched = person.api.patch(f"/v1/memories/{bad['id']}", json={"body": "short"}, headers={"If-Match": "*"}).json()
     assert (patched["embedding_status"], patched["embedding_error"]) == ("pending", None)
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (UnknownUserError("who?"), "nothing to do"),
+        (UnpricedModelError("no price"), "UnpricedModelError: no price"),
+        (TimeoutError("too long"), "TimeoutError: too long"),
+    ],
+)
+def test_what_keeps_one_users_text_from_being_embedded_costs_another_nothing(
+    finding: Finding, handle: Callable[..., list[Any]], error: Exception, outcome: str
+) -> None:
+    class Failing(Poor):
+        async def call(
+            self, purpose: str, model: str, user_id: UUID, most: Tokens,
+            work: Callable[[], Awaitable[tuple[T, Tokens]]],
+        ) -> T:  # fmt: skip
+            if user_id == self.user:
+                raise error
+            return (await work())[0]
+
+    one, other = finding.person(), finding.person()
+    jobs = [job(person, person.save("a text")["id"]) for person in (one, other)]
+    ended, done = handle(jobs, Failing(one.id, datetime.now(UTC)))
+    assert isinstance(done, Answer)
+    assert (ended.text if isinstance(ended, Answer) else ended.message) == outcome
 
 
 def test_a_vector_of_what_was_changed_meanwhile_is_not_written(

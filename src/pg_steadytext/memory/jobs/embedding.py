@@ -14,7 +14,13 @@ import psycopg
 from pg_steadytext import statements
 from pg_steadytext.errors import SteadyTextError
 from pg_steadytext.memory.domain.embedding import MODEL, likely_tokens, most_tokens
-from pg_steadytext.memory.domain.spending import Guard, Tokens, UnaffordableError
+from pg_steadytext.memory.domain.spending import (
+    Guard,
+    Tokens,
+    UnaffordableError,
+    UnknownUserError,
+    UnpricedModelError,
+)
 from pg_steadytext.queue.failures import is_of_daemon, is_permanent, judged
 from pg_steadytext.queue.jobs import Answer, Context, Failure, Job, Outcome, Postponed
 from pg_steadytext.queue.sessions import Connect, Session
@@ -91,14 +97,18 @@ class MemoryEmbedding:
             for text in texts:
                 text.outcome = Answer(text="paused")
             return
-        except SteadyTextError as error:
-            if len(texts) > 1 and not is_of_daemon(error):
+        except UnknownUserError:
+            for text in texts:
+                text.outcome = Answer(text="nothing to do")
+            return
+        except (SteadyTextError, UnpricedModelError, TimeoutError) as error:
+            if len(texts) > 1 and isinstance(error, SteadyTextError) and not is_of_daemon(error):
                 for text in texts:
                     await self._embed(user, [text], context)
                 return
             outcome = judged(error)
             if isinstance(outcome, Failure):
-                await self._note(texts, "failed", error.message, None)
+                await self._note(texts, "failed", outcome.message, None)
             for text in texts:
                 text.outcome = outcome
             return
