@@ -36,8 +36,8 @@ lint: prepare ## ruff, mypy --strict, import contracts, PostgreSQL's own checks 
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_sql.py
 
-test: lint ## lint, then every test, pgTAP included, in TEST_PROCESSES (2) processes, each with a cluster of its own
-	@$(BIN)/pytest -n $${TEST_PROCESSES:-2} --dist loadfile --no-loadscope-reorder || { [ $$? -eq 1 ] && \
+test: lint ## lint, then every test, pgTAP included, in TEST_PROCESSES (3) processes, each with a cluster of its own
+	@$(BIN)/pytest -n $${TEST_PROCESSES:-3} --dist loadfile --no-loadscope-reorder || { [ $$? -eq 1 ] && \
 	  echo "==> What failed beside other tests runs once more, alone: it may have been the machine. Twice is a failure." && \
 	  $(BIN)/pytest --last-failed --last-failed-no-failures none; }
 
