@@ -49,6 +49,8 @@ VALUES
      'Longest pause before the first retry; it doubles with each one, up to five minutes'),
     ('queue_retention_days', 'integer', '7', 0, 36500, NULL, false, 'Days a finished request is kept'),
     ('audit_retention_days', 'integer', '30', 0, 36500, NULL, false, 'Days an audit entry is kept'),
+    ('owner_code_seconds', 'integer', '30', 1, 3600, NULL, false,
+     'Seconds that code of a table''s owner may run in a worker before it is cancelled'),
     ('prompt_policy', 'text', '"off"', NULL, NULL, '^(off|warn|reject)$', false,
      'What happens to a prompt that looks like an attack: off, warn or reject'),
     ('request_timeout_ms', 'integer', '300000', 1, 2147483647, NULL, false, 'Longest wait for one answer, in milliseconds'),
@@ -114,7 +116,8 @@ CREATE TABLE @extschema@._steadytext_settings (
     queue_max_retries integer,
     queue_retry_seconds integer,
     prompt_policy text,
-    hit_sampling integer NOT NULL DEFAULT 1
+    hit_sampling integer NOT NULL DEFAULT 1,
+    owner_code_seconds integer NOT NULL DEFAULT 30
 );
 
 COMMENT ON COLUMN @extschema@._steadytext_settings.generation_key IS
@@ -194,6 +197,7 @@ BEGIN
         queue_retry_seconds = (config ->> 'queue_retry_seconds')::integer,
         prompt_policy = nullif(config ->> 'prompt_policy', 'off'),
         hit_sampling = (config ->> 'cache_hit_sampling')::integer,
+        owner_code_seconds = (config ->> 'owner_code_seconds')::integer,
         generation_key = CASE WHEN unseen THEN @extschema@._steadytext_model_key(generation) END,
         generation_params = CASE WHEN unseen THEN @extschema@._steadytext_default_params(
             'generate', generation, (config ->> 'default_max_tokens')::integer) END,

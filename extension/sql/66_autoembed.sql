@@ -145,34 +145,52 @@ $$;
 -- materialized view or applies a replicated change. A worker may be a superuser; SET ROLE, or a SECURITY DEFINER function
 -- of the owner's, would let the owner's triggers and expressions return to it: by RESET ROLE, by what is deferred to the
 -- commit, by a prepared statement of the session's. In a security-restricted operation none of that is possible.
--- The statement takes three arrays and gives three columns of text: key, value and note.
+-- The statement takes three arrays and gives three columns of text: key, value and note. With `milliseconds` it is cancelled
+-- when they are over, and fails with ST002, even if the owner's code catches that; unless a statement_timeout runs already.
 CREATE FUNCTION @extschema@._steadytext_as_owner(
-    role oid, path text, patience text, statement text, a text[], b text[], c text[]
+    role oid, path text, patience text, statement text, a text[], b text[], c text[], milliseconds integer
 ) RETURNS TABLE (key text, value text, note text)
 LANGUAGE plpython3u VOLATILE SET search_path = pg_catalog, pg_temp AS $python$
 @owner@
 $python$;
 
+-- Until when code of an owner's may run that begins now.
+CREATE FUNCTION @extschema@._steadytext_owner_until() RETURNS timestamptz
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT clock_timestamp() + make_interval(secs => s.owner_code_seconds) FROM @extschema@._steadytext_settings s);
+END
+$$;
+
 -- The same for whoever owns a table. Names in what they wrote are looked up in its schema, and in public. An error comes
--- without what PL/Python puts before its message.
+-- without what PL/Python puts before its message. What runs code of the owner's for somebody else has an end (`until`);
+-- where several statements share one, and those before have waited for locks until then, this one waits too.
 CREATE FUNCTION @extschema@._steadytext_as_owner_of(
     relation regclass, statement text, a text[] DEFAULT NULL, b text[] DEFAULT NULL, c text[] DEFAULT NULL,
-    patience text DEFAULT '500ms'
+    patience text DEFAULT '500ms', until timestamptz DEFAULT NULL
 ) RETURNS TABLE (key text, value text, note text)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     owner oid;
     schema name;
+    seconds constant double precision := extract(epoch FROM until - clock_timestamp());
     message text;
     hint text;
 BEGIN
+    IF seconds <= 0 THEN
+        PERFORM @extschema@._steadytext_raise('55P03', 'the table is locked');
+    END IF;
     SELECT t.relowner, n.nspname INTO owner, schema FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace
     WHERE t.oid = relation;
     RETURN QUERY SELECT r.* FROM @extschema@._steadytext_as_owner(
-        owner, format('pg_catalog, %I, public, pg_temp', schema), patience, statement, a, b, c) r;
+        owner, format('pg_catalog, %I, public, pg_temp', schema), patience, statement, a, b, c, ceil(1000 * seconds)::integer) r;
 EXCEPTION WHEN OTHERS OR query_canceled OR assert_failure THEN
     GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
+    IF SQLSTATE = 'ST002' THEN
+        message := format('code of the owner of table %s took longer than %s s', relation,
+            (SELECT s.owner_code_seconds FROM @extschema@._steadytext_settings s));
+    END IF;
     PERFORM @extschema@._steadytext_raise(SQLSTATE, regexp_replace(message, '^(spiexceptions|plpy)[.][[:alnum:]_]+: ', ''), nullif(hint, ''));
 END
 $$;

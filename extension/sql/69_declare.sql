@@ -180,15 +180,16 @@ CREATE FUNCTION @extschema@._steadytext_expressions_refusal(d @extschema@.steady
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
+    until constant timestamptz := @extschema@._steadytext_owner_until();  -- what is immutable is run by the planner
     refusal text;
 BEGIN
-    PERFORM @extschema@._steadytext_as_owner_of(d.relation, @extschema@._steadytext_read_statement(d), '{}');
+    PERFORM @extschema@._steadytext_as_owner_of(d.relation, @extschema@._steadytext_read_statement(d), '{}', until => until);
     -- an aggregate is an expression, but no condition
     PERFORM @extschema@._steadytext_as_owner_of(d.relation, format(
         E'SELECT NULL::text AS key, NULL::text AS value, NULL::text AS note FROM %s WHERE (%s\n) LIMIT 0',
-        @extschema@._steadytext_relation_name(d.relation), coalesce(d.filter, 'true')));
+        @extschema@._steadytext_relation_name(d.relation), coalesce(d.filter, 'true')), until => until);
     RETURN NULL;
-EXCEPTION WHEN syntax_error_or_access_rule_violation OR data_exception THEN
+EXCEPTION WHEN syntax_error_or_access_rule_violation OR data_exception OR SQLSTATE 'ST002' THEN
     GET STACKED DIAGNOSTICS refusal = MESSAGE_TEXT;
     RETURN refusal;
 END

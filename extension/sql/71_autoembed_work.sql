@@ -105,10 +105,25 @@ BEGIN
 END
 $$;
 
+-- A declaration whose owner's code takes too long is broken. Its owner may keep that from being written, but not for
+-- longer than they hold up the declaration: its work is to wait so long then.
+CREATE FUNCTION @extschema@._steadytext_autoembed_too_slow(wanted integer, fault text) RETURNS interval
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM FROM @extschema@.steadytext_autoembeddings e WHERE e.id = wanted FOR NO KEY UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN interval '1 min';
+    END IF;
+    PERFORM @extschema@._steadytext_autoembed_break(wanted, 'ST002', fault);
+    RETURN interval '0';
+END
+$$;
+
 -- Texts of keys: a row for each that exists. An expression that fails for one row must not fail the others: then each
--- key is read alone.
-CREATE FUNCTION @extschema@._steadytext_autoembed_read(d @extschema@.steadytext_autoembeddings, keys text[])
-RETURNS TABLE (key text, words text, code text, error text)
+-- key is read alone. All of it has an end: what is late is so for all keys.
+CREATE FUNCTION @extschema@._steadytext_autoembed_read(
+    d @extschema@.steadytext_autoembeddings, keys text[], until timestamptz DEFAULT @extschema@._steadytext_owner_until()
+) RETURNS TABLE (key text, words text, code text, error text)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
@@ -117,41 +132,42 @@ DECLARE
 BEGIN
     BEGIN
         RETURN QUERY SELECT r.key, r.value, NULL::text, NULL::text
-        FROM @extschema@._steadytext_as_owner_of(d.relation, @extschema@._steadytext_read_statement(d), keys) r;
+        FROM @extschema@._steadytext_as_owner_of(d.relation, @extschema@._steadytext_read_statement(d), keys, until => until) r;
         RETURN;
     EXCEPTION WHEN lock_not_available THEN
         RETURN QUERY SELECT k, NULL::text, '55P03', 'the table is locked' FROM unnest(keys) k;
         RETURN;
     WHEN OTHERS THEN
-        IF cardinality(keys) = 1 THEN
-            GET STACKED DIAGNOSTICS message = MESSAGE_TEXT;
-            RETURN QUERY SELECT keys[1], NULL::text, SQLSTATE, message;
+        GET STACKED DIAGNOSTICS message = MESSAGE_TEXT;
+        IF cardinality(keys) = 1 OR SQLSTATE = 'ST002' THEN
+            RETURN QUERY SELECT k, NULL::text, SQLSTATE, message FROM unnest(keys) k;
             RETURN;
         END IF;
     END;
     FOREACH alone IN ARRAY keys LOOP
-        RETURN QUERY SELECT r.* FROM @extschema@._steadytext_autoembed_read(d, ARRAY[alone]) r;
+        RETURN QUERY SELECT r.* FROM @extschema@._steadytext_autoembed_read(d, ARRAY[alone], until) r;
     END LOOP;
 END
 $$;
 
 -- The same for a worker. The owner's code may raise what looks like a cancel, or a failed assertion, which OTHERS leaves
 -- through: it would keep the worker from all tables.
-CREATE FUNCTION @extschema@._steadytext_autoembed_read_each(d @extschema@.steadytext_autoembeddings, keys text[])
-RETURNS TABLE (key text, words text, code text, error text)
+CREATE FUNCTION @extschema@._steadytext_autoembed_read_each(
+    d @extschema@.steadytext_autoembeddings, keys text[], until timestamptz DEFAULT @extschema@._steadytext_owner_until()
+) RETURNS TABLE (key text, words text, code text, error text)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     message text;
 BEGIN
-    RETURN QUERY SELECT r.* FROM @extschema@._steadytext_autoembed_read(d, keys) r;
+    RETURN QUERY SELECT r.* FROM @extschema@._steadytext_autoembed_read(d, keys, until) r;
 EXCEPTION WHEN query_canceled OR assert_failure THEN
     IF cardinality(keys) = 1 THEN
         GET STACKED DIAGNOSTICS message = MESSAGE_TEXT;
         RETURN QUERY SELECT keys[1], NULL::text, SQLSTATE, message;
         RETURN;
     END IF;
-    RETURN QUERY SELECT r.* FROM unnest(keys) k, LATERAL @extschema@._steadytext_autoembed_read_each(d, ARRAY[k]) r;
+    RETURN QUERY SELECT r.* FROM unnest(keys) k, LATERAL @extschema@._steadytext_autoembed_read_each(d, ARRAY[k], until) r;
 END
 $$;
 
@@ -176,14 +192,20 @@ END
 $$;
 
 -- Claim work for about `wanted` keys, changes before backfill, with the texts of those that exist; texts may be null.
--- Where there is none: one row without work, whose `pause` says when to look again.
+-- Where there is none: one row without work, whose `pause` says when to look again. Where the owner's code of one table takes
+-- long, it is read no more, and when that of several has taken so long together, the others are for the next claim.
 CREATE FUNCTION @extschema@._steadytext_autoembed_claim(worker bigint, wanted integer)
 RETURNS TABLE (work_id bigint, attempt integer, priority smallint, autoembed_id integer, version integer, model text,
                remote boolean, chunking jsonb, keys text[], words text[], codes text[], errors text[], pause double precision)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
+    until constant timestamptz := @extschema@._steadytext_owner_until();
     claimed bigint[];
+    piece record;
+    given record;
+    slow jsonb := '{}'::jsonb;
+    given_any boolean := false;
 BEGIN
     PERFORM @extschema@._steadytext_worker_keep(worker);
     PERFORM @extschema@._steadytext_autoembed_drain(1000);
@@ -192,22 +214,31 @@ BEGIN
     IF cardinality(claimed) = 0 AND @extschema@._steadytext_autoembed_backfill(NULL) > 0 THEN
         claimed := @extschema@._steadytext_autoembed_pick(worker, wanted);
     END IF;
-    IF cardinality(claimed) = 0 THEN
-        RETURN QUERY SELECT NULL::bigint, NULL::integer, NULL::smallint, NULL::integer, NULL::integer, NULL::text, NULL::boolean,
-            NULL::jsonb, NULL::text[], NULL::text[], NULL::text[], NULL::text[], @extschema@._steadytext_autoembed_pause();
-        RETURN;
-    END IF;
     UPDATE @extschema@._steadytext_autoembed_work w
     SET worker_id = worker, attempt = w.attempt + 1,
         due_at = CASE w.attempt WHEN 0 THEN w.due_at ELSE @extschema@._steadytext_queue_backoff(w.attempt) END  -- should it be lost
     WHERE w.id = ANY (claimed);
-    RETURN QUERY
-    SELECT w.id, w.attempt, w.priority, d.id, d.version, d.model_name, d.remote, d.chunking, t.keys, t.words, t.codes, t.errors, NULL::double precision
-    FROM @extschema@._steadytext_autoembed_work w
-    JOIN @extschema@.steadytext_autoembeddings d ON d.id = w.autoembed_id,
-    LATERAL (SELECT array_agg(r.key) AS keys, array_agg(r.words) AS words, array_agg(r.code) AS codes, array_agg(r.error) AS errors
-             FROM @extschema@._steadytext_autoembed_read_each(d, w.keys) r) t
-    WHERE w.id = ANY (claimed);
+    FOR piece IN SELECT w.id, w.attempt, w.priority, w.keys, d.id::text AS declared, d FROM @extschema@._steadytext_autoembed_work w
+                 JOIN @extschema@.steadytext_autoembeddings d ON d.id = w.autoembed_id WHERE w.id = ANY (claimed) LOOP
+        IF NOT slow ? piece.declared AND clock_timestamp() < until THEN
+            SELECT array_agg(r.key) AS keys, array_agg(r.words) AS words, array_agg(r.code) AS codes, array_agg(r.error) AS errors,
+                   min(r.error) FILTER (WHERE r.code = 'ST002') AS too_slow INTO given
+            FROM @extschema@._steadytext_autoembed_read_each(piece.d, piece.keys) r;
+            IF given.too_slow IS NULL THEN
+                given_any := true;
+                RETURN QUERY SELECT piece.id, piece.attempt, piece.priority, (piece.d).id, (piece.d).version, (piece.d).model_name,
+                    (piece.d).remote, (piece.d).chunking, given.keys, given.words, given.codes, given.errors, NULL::double precision;
+                CONTINUE;
+            END IF;
+            slow := slow || jsonb_build_object(piece.declared,
+                @extschema@._steadytext_autoembed_too_slow((piece.d).id, given.too_slow));
+        END IF;
+        PERFORM @extschema@._steadytext_autoembed_release(worker, ARRAY[piece.id], coalesce((slow ->> piece.declared)::interval, '0'));
+    END LOOP;
+    IF NOT given_any THEN
+        RETURN QUERY SELECT NULL::bigint, NULL::integer, NULL::smallint, NULL::integer, NULL::integer, NULL::text, NULL::boolean,
+            NULL::jsonb, NULL::text[], NULL::text[], NULL::text[], NULL::text[], @extschema@._steadytext_autoembed_pause();
+    END IF;
 END
 $$;
 

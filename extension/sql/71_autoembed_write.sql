@@ -1,9 +1,10 @@
 -- What a worker does with what it has embedded: write the vectors back, note what failed, give back what it cannot do.
 
 -- Write vectors of one declaration: keys that somebody else has locked come back as 'locked', those that could not be
--- written with their error, the written ones as 'written'; of the others the text has changed, or the row is gone.
+-- written with their error, the written ones as 'written'; of the others the text has changed, or the row is gone. All of
+-- it has an end: what is late is so for all keys that are not written.
 CREATE FUNCTION @extschema@._steadytext_autoembed_put(
-    d @extschema@.steadytext_autoembeddings, keys text[], digests text[], vectors text[]
+    d @extschema@.steadytext_autoembeddings, keys text[], digests text[], vectors text[], until timestamptz
 ) RETURNS TABLE (key text, note text, code text, error text)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -13,21 +14,21 @@ BEGIN
     BEGIN
         RETURN QUERY SELECT r.key, r.note, NULL::text, NULL::text FROM @extschema@._steadytext_as_owner_of(
             d.relation, CASE WHEN d.chunk_table IS NULL THEN @extschema@._steadytext_write_statement(d)
-                             ELSE @extschema@._steadytext_write_chunks_statement(d) END, keys, digests, vectors) r;
+                             ELSE @extschema@._steadytext_write_chunks_statement(d) END, keys, digests, vectors, until => until) r;
         RETURN;
     EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
         RETURN QUERY SELECT k, 'locked', NULL::text, NULL::text FROM unnest(keys) k;
         RETURN;
     WHEN OTHERS THEN
-        IF cardinality(keys) = 1 THEN
-            GET STACKED DIAGNOSTICS message = MESSAGE_TEXT;
-            RETURN QUERY SELECT keys[1], 'failed', SQLSTATE, message;
+        GET STACKED DIAGNOSTICS message = MESSAGE_TEXT;
+        IF cardinality(keys) = 1 OR SQLSTATE = 'ST002' THEN
+            RETURN QUERY SELECT k, 'failed', SQLSTATE, message FROM unnest(keys) k;
             RETURN;
         END IF;
     END;
     FOR place IN 1 .. cardinality(keys) LOOP
         RETURN QUERY SELECT r.* FROM @extschema@._steadytext_autoembed_put(
-            d, keys[place : place], digests[place : place], vectors[place : place]) r;
+            d, keys[place : place], digests[place : place], vectors[place : place], until) r;
     END LOOP;
 END
 $$;
@@ -64,7 +65,7 @@ $$;
 -- replication applies. They are locked first: a row that comes back meanwhile is seen by the second statement, or
 -- its chunks are written after it.
 CREATE FUNCTION @extschema@._steadytext_autoembed_sweep(
-    d @extschema@.steadytext_autoembeddings, keys text[], OUT code text, OUT error text
+    d @extschema@.steadytext_autoembeddings, keys text[], until timestamptz, OUT code text, OUT error text
 ) LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 BEGIN
@@ -72,9 +73,9 @@ BEGIN
         RETURN;
     END IF;
     PERFORM @extschema@._steadytext_as_owner_of(d.relation, @extschema@._steadytext_orphans_statement(
-        d, 'SELECT NULL::pg_catalog.text AS key, NULL::pg_catalog.text AS value, NULL::pg_catalog.text AS note FROM {chunks} AS c,', 'FOR UPDATE OF c'), keys);
+        d, 'SELECT NULL::pg_catalog.text AS key, NULL::pg_catalog.text AS value, NULL::pg_catalog.text AS note FROM {chunks} AS c,', 'FOR UPDATE OF c'), keys, until => until);
     PERFORM @extschema@._steadytext_as_owner_of(d.relation, @extschema@._steadytext_orphans_statement(d, 'DELETE FROM {chunks} AS c USING',
-        'RETURNING NULL::pg_catalog.text AS key, NULL::pg_catalog.text AS value, NULL::pg_catalog.text AS note'), keys);
+        'RETURNING NULL::pg_catalog.text AS key, NULL::pg_catalog.text AS value, NULL::pg_catalog.text AS note'), keys, until => until);
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS error = MESSAGE_TEXT;
     code := CASE SQLSTATE WHEN '40P01' THEN '55P03' ELSE SQLSTATE END;
@@ -82,11 +83,11 @@ END
 $$;
 
 -- Of keys that were written just now, those that the write itself has put into the log, since a trigger of the table changes
--- more than the vector: `is_other` where the text is another than the one that was embedded. What is in the log since then was
+-- more than the vector: `is_other` where the text is another than the one that was embedded, null where it takes too long to say. What is in the log since then was
 -- noted by this transaction, or by one that was committed before this one locked its rows, and so by digest.
 CREATE FUNCTION @extschema@._steadytext_autoembed_echo(
-    d @extschema@.steadytext_autoembeddings, since bigint, keys text[], digests text[]
-) RETURNS TABLE (key text, is_other boolean)
+    d @extschema@.steadytext_autoembeddings, since bigint, keys text[], digests text[], until timestamptz
+) RETURNS TABLE (key text, is_other boolean, error text)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
@@ -95,8 +96,9 @@ DECLARE
         WHERE l.id > since AND l.autoembed_id = d.id AND k = ANY (keys));
 BEGIN
     IF cardinality(noted) > 0 THEN
-        RETURN QUERY SELECT r.key, encode(sha256(convert_to(r.words, 'UTF8')), 'hex') IS DISTINCT FROM g.digest
-        FROM @extschema@._steadytext_autoembed_read(d, noted) r
+        RETURN QUERY SELECT r.key, CASE WHEN r.code = 'ST002' THEN NULL
+                                        ELSE encode(sha256(convert_to(r.words, 'UTF8')), 'hex') IS DISTINCT FROM g.digest END, r.error
+        FROM @extschema@._steadytext_autoembed_read(d, noted, until) r
         JOIN ROWS FROM (unnest(keys), unnest(digests)) AS g (k, digest) ON g.k = r.key;
     END IF;
 END
@@ -104,7 +106,8 @@ $$;
 
 -- End claimed work of one declaration. Arrays `works` and `attempts` name it; the others run in parallel, an element for
 -- each key: its work, the digest of the text that was embedded, the vector, or what failed. Returns how many were written.
--- Of several keys, those that fail or are locked go on as work of their own, so that no row holds up another.
+-- Of several keys, those that fail or are locked go on as work of their own, so that no row holds up another. Where the
+-- owner's code takes too long, the declaration is broken, and what was not written waits until it is mended.
 CREATE FUNCTION @extschema@._steadytext_autoembed_finish(
     worker bigint, autoembed integer, expected_version integer, works bigint[], attempts integer[], key_works bigint[],
     keys text[], digests text[], vectors text[], codes text[], errors text[]
@@ -115,11 +118,15 @@ DECLARE
     free constant boolean := @extschema@._steadytext_autoembed_hold_soon(autoembed);
     d @extschema@.steadytext_autoembeddings;
     held @extschema@._steadytext_autoembed_work;
+    swept record;
     good integer[];
     gone text[];
     written bigint := 0;
     notes jsonb := '{}'::jsonb;
     since bigint;
+    until constant timestamptz := @extschema@._steadytext_owner_until();
+    too_slow text := errors[array_position(codes, 'ST002')];
+    pause interval := interval '0.2 s';
     echoes text[] := '{}'::text[];
     heard text[] := '{}'::text[];
 BEGIN
@@ -128,16 +135,22 @@ BEGIN
     good := ARRAY(SELECT p FROM generate_subscripts(keys, 1) p WHERE codes[p] IS NULL);
     IF free AND d.version = expected_version AND cardinality(good) > 0 THEN
         SELECT coalesce(jsonb_object_agg(r.key, jsonb_build_array(r.note, r.code, r.error)) FILTER (WHERE r.note <> 'written'), '{}'),
-               count(*) FILTER (WHERE r.note = 'written') INTO notes, written
+               count(*) FILTER (WHERE r.note = 'written'), coalesce(too_slow, min(r.error) FILTER (WHERE r.code = 'ST002'))
+        INTO notes, written, too_slow
         FROM @extschema@._steadytext_autoembed_put(d, ARRAY(SELECT keys[p] FROM unnest(good) p),
-            ARRAY(SELECT digests[p] FROM unnest(good) p), ARRAY(SELECT vectors[p] FROM unnest(good) p)) r;
-        SELECT coalesce(array_agg(e.key), '{}'), notes || coalesce(jsonb_object_agg(e.key, jsonb_build_array(
+            ARRAY(SELECT digests[p] FROM unnest(good) p), ARRAY(SELECT vectors[p] FROM unnest(good) p), until) r;
+        SELECT coalesce(array_agg(e.key), '{}'), coalesce(too_slow, min(e.error) FILTER (WHERE e.is_other IS NULL)), notes || coalesce(jsonb_object_agg(e.key, jsonb_build_array(
                    'failed', '09000', 'a trigger of the table changes the text whenever the vector is written')) FILTER (WHERE e.is_other), '{}')
-        INTO echoes, notes
+        INTO echoes, too_slow, notes
         FROM @extschema@._steadytext_autoembed_echo(d, since, ARRAY(SELECT keys[p] FROM unnest(good) p WHERE NOT notes ? keys[p]),
-            ARRAY(SELECT digests[p] FROM unnest(good) p WHERE NOT notes ? keys[p])) e;
+            ARRAY(SELECT digests[p] FROM unnest(good) p WHERE NOT notes ? keys[p]), until) e;
     ELSIF NOT free OR d.version <> expected_version THEN
         notes := (SELECT coalesce(jsonb_object_agg(keys[p], '["locked", null, null]'::jsonb), '{}') FROM unnest(good) p);
+    END IF;
+    IF too_slow IS NOT NULL THEN
+        pause := greatest(pause, @extschema@._steadytext_autoembed_too_slow(autoembed, too_slow));
+        notes := notes || (SELECT coalesce(jsonb_object_agg(keys[p], '["locked", null, null]'::jsonb), '{}')
+                           FROM generate_subscripts(keys, 1) p WHERE codes[p] = 'ST002' OR notes -> keys[p] ->> 1 = 'ST002');
     END IF;
     FOR held IN
         DELETE FROM @extschema@._steadytext_autoembed_work w
@@ -147,15 +160,20 @@ BEGIN
         CONTINUE WHEN d.id IS NULL;
         heard := heard || ARRAY(SELECT k FROM unnest(held.keys) k WHERE k = ANY (echoes));
         gone := ARRAY(SELECT k FROM unnest(held.keys) k WHERE k <> ALL (keys));
-        PERFORM @extschema@._steadytext_autoembed_give_up(held, k, s.code, s.error)
-        FROM @extschema@._steadytext_autoembed_sweep(d, gone) s, unnest(gone) k WHERE s.code IS NOT NULL;
+        SELECT s.* INTO swept FROM @extschema@._steadytext_autoembed_sweep(d, gone, until) s;
+        IF swept.code = 'ST002' THEN
+            pause := greatest(pause, @extschema@._steadytext_autoembed_too_slow(autoembed, swept.error));
+        END IF;
+        PERFORM @extschema@._steadytext_autoembed_give_up(held, k, swept.code, swept.error)
+        FROM unnest(gone) k WHERE swept.code <> 'ST002';
         INSERT INTO @extschema@._steadytext_autoembed_work (autoembed_id, priority, keys, due_at, noted_at, retry_count)
-        SELECT d.id, held.priority, array_agg(k), clock_timestamp() + interval '0.2 s', held.noted_at, held.retry_count
-        FROM ROWS FROM (unnest(keys), unnest(key_works)) AS g (k, work)
-        WHERE g.work = held.id AND notes -> g.k ->> 0 = 'locked' HAVING count(*) > 0;
+        SELECT d.id, held.priority, array_agg(l.k), clock_timestamp() + pause, held.noted_at, held.retry_count
+        FROM (SELECT g.k FROM ROWS FROM (unnest(keys), unnest(key_works)) AS g (k, work)
+              WHERE g.work = held.id AND notes -> g.k ->> 0 = 'locked'
+              UNION ALL SELECT k FROM unnest(gone) k WHERE swept.code = 'ST002') l HAVING count(*) > 0;
         PERFORM @extschema@._steadytext_autoembed_give_up(held, g.k, coalesce(g.code, notes -> g.k ->> 1), coalesce(g.error, notes -> g.k ->> 2))
         FROM ROWS FROM (unnest(keys), unnest(key_works), unnest(codes), unnest(errors)) AS g (k, work, code, error)
-        WHERE g.work = held.id AND (g.code IS NOT NULL OR notes -> g.k ->> 0 = 'failed');
+        WHERE g.work = held.id AND (g.code <> 'ST002' OR notes -> g.k ->> 0 = 'failed');
     END LOOP;
     DELETE FROM @extschema@._steadytext_autoembed_log l  -- else such a trigger would have its rows embedded for ever
     WHERE l.id > since AND l.autoembed_id = d.id AND l.keys <@ heard AND cardinality(heard) > 0;

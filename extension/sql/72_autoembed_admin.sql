@@ -203,6 +203,8 @@ DECLARE
     given record;
     vectors text[];
     taken bigint;
+    version integer;
+    too_slow text;
 BEGIN
     IF batch_size IS NULL OR batch_size < 1 THEN
         PERFORM @extschema@._steadytext_raise('22023', 'batch_size must be at least 1');
@@ -229,15 +231,23 @@ BEGIN
         WHERE t.running - t.size < batch_size);
     SELECT coalesce(sum(cardinality(w.keys)), 0) INTO taken FROM @extschema@._steadytext_autoembed_work w WHERE w.id = ANY (mine);
     SELECT array_agg(r.key) AS keys, array_agg(w.id) AS works, array_agg(r.words) AS words, array_agg(r.code) AS codes,
-           array_agg(r.error) AS errors INTO given
+           array_agg(r.error) AS errors, min(r.error) FILTER (WHERE r.code = 'ST002') AS too_slow INTO given
     FROM @extschema@._steadytext_autoembed_work w, LATERAL @extschema@._steadytext_autoembed_read(d, w.keys) r
     WHERE w.id = ANY (mine);
+    IF given.too_slow IS NOT NULL THEN
+        PERFORM @extschema@._steadytext_raise('57014', given.too_slow);
+    END IF;
     vectors := @extschema@._steadytext_autoembed_vectors(d, coalesce(given.words, '{}'));
+    SELECT e.version INTO version FROM @extschema@.steadytext_autoembeddings e WHERE e.id = d.id;
     PERFORM @extschema@._steadytext_autoembed_finish(
         NULL, d.id, d.version, array_agg(w.id), array_agg(w.attempt), coalesce(given.works, '{}'), coalesce(given.keys, '{}'),
         ARRAY(SELECT encode(sha256(convert_to(t, 'UTF8')), 'hex') FROM unnest(given.words) WITH ORDINALITY u (t, n) ORDER BY n),
         vectors, coalesce(given.codes, '{}'), coalesce(given.errors, '{}'))
     FROM @extschema@._steadytext_autoembed_work w WHERE w.id = ANY (mine) HAVING count(*) > 0;
+    SELECT e.reason INTO too_slow FROM @extschema@.steadytext_autoembeddings e WHERE e.id = d.id AND e.state = 'broken' AND e.version > version;
+    IF too_slow IS NOT NULL THEN
+        PERFORM @extschema@._steadytext_raise('57014', too_slow);
+    END IF;
     RETURN taken;
 END
 $$;

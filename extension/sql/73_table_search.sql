@@ -124,14 +124,20 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 #variable_conflict use_variable
 DECLARE
     d @extschema@.steadytext_autoembeddings;
+    admitted text[];
+    too_slow text;
 BEGIN
     SELECT e.* INTO d FROM @extschema@.steadytext_autoembeddings e WHERE e.id = autoembed AND e.relation = relation;
     IF cardinality(keys) > 0
        AND NOT EXISTS (SELECT FROM unnest(d.key_columns) k WHERE NOT has_column_privilege(@extschema@._steadytext_caller(), relation, k, 'SELECT'))
        AND NOT (SELECT c.relrowsecurity FROM pg_class c WHERE c.oid = d.relation) THEN
-        RETURN ARRAY(SELECT r.key FROM @extschema@._steadytext_autoembed_read(d, keys) r WHERE r.words IS NOT NULL);
+        SELECT array_agg(r.key) FILTER (WHERE r.words IS NOT NULL), min(r.error) FILTER (WHERE r.code = 'ST002') INTO admitted, too_slow
+        FROM @extschema@._steadytext_autoembed_read(d, keys) r;
+        IF too_slow IS NOT NULL THEN
+            PERFORM @extschema@._steadytext_raise('57014', too_slow);
+        END IF;
     END IF;
-    RETURN '{}'::text[];
+    RETURN coalesce(admitted, '{}');
 END
 $$;
 

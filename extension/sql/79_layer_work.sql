@@ -14,7 +14,7 @@ BEGIN
         'SELECT ($1)[1] AS key, n.%I::pg_catalog.text AS value, NULL::pg_catalog.text AS note FROM %s AS n WHERE (%s) = (%s)',
         (@extschema@._steadytext_column_names(l.source, ARRAY[l.source_column]))[1], @extschema@._steadytext_relation_name(l.source),
         @extschema@._steadytext_key_list(l.source, l.key_columns, 'n'),
-        @extschema@._steadytext_key_values(l.source, l.key_columns, '($1)[1]')), ARRAY[key]) r;
+        @extschema@._steadytext_key_values(l.source, l.key_columns, '($1)[1]')), ARRAY[key], until => @extschema@._steadytext_owner_until()) r;
     RETURN CASE WHEN found ~ '[^[:space:]]' THEN found END;
 END
 $$;
@@ -84,7 +84,7 @@ BEGIN
         @extschema@._steadytext_relation_name(l.destination),
         CASE WHEN given = '[]' THEN 'id, source_id' ELSE (SELECT string_agg(quote_ident(c), ', ') FROM unnest(columns) c) END,
         CASE WHEN given = '[]' THEN 'p.id, p.source_id' ELSE (SELECT string_agg(format('p.%I', c), ', ') FROM unnest(columns) c) END),
-        ARRAY[key], ARRAY[given::text], NULL, '2s');
+        ARRAY[key], ARRAY[given::text], NULL, '2s', @extschema@._steadytext_owner_until());
 END
 $$;
 
@@ -112,7 +112,7 @@ BEGIN
             SELECT r.value INTO made FROM @extschema@._steadytext_as_owner_of(l.destination, format(
                 'SELECT NULL::pg_catalog.text AS key, %s(($1)[1], ($1)[2])::pg_catalog.text AS value, NULL::pg_catalog.text AS note',
                 (SELECT format('%I.%I', n.nspname, p.proname) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE p.oid = l.function)),
-                ARRAY[key, answer], NULL, NULL, '2s') r;
+                ARRAY[key, answer], NULL, NULL, '2s', @extschema@._steadytext_owner_until()) r;
         END IF;
         IF made IS NOT NULL THEN
             PERFORM @extschema@._steadytext_layer_replace(l, key, CASE WHEN l.function IS NULL AND l.options ? 'rows'
@@ -169,7 +169,7 @@ BEGIN
                 told.answer := @extschema@._steadytext_layer_ask(told.ask, told.request);
             END IF;
             PERFORM @extschema@._steadytext_layer_put(l.id, waiting.key, told.digest, told.answer, NULL);
-        EXCEPTION WHEN data_exception OR integrity_constraint_violation OR syntax_error_or_access_rule_violation OR raise_exception THEN
+        EXCEPTION WHEN data_exception OR integrity_constraint_violation OR syntax_error_or_access_rule_violation OR raise_exception OR SQLSTATE 'ST002' THEN
             GET STACKED DIAGNOSTICS message = MESSAGE_TEXT;
             UPDATE @extschema@._steadytext_layer_rows r SET state = 'failed', error = message, request_id = NULL
             WHERE r.layer_id = l.id AND r.key = waiting.key;

@@ -22,13 +22,15 @@ COMMENT ON COLUMN @extschema@._steadytext_settings.generation_key IS
 COMMENT ON COLUMN @extschema@._steadytext_settings.generation_params IS
     'The cache key''s canonical parameters of a call that names none; null where no answer may be given unseen';
 
-ALTER TABLE @extschema@._steadytext_settings ADD COLUMN hit_sampling integer NOT NULL DEFAULT 1;
+ALTER TABLE @extschema@._steadytext_settings ADD COLUMN hit_sampling integer NOT NULL DEFAULT 1,
+    ADD COLUMN owner_code_seconds integer NOT NULL DEFAULT 30;
 ALTER TABLE @extschema@._steadytext_cache_hits ADD COLUMN hits integer NOT NULL DEFAULT 1;
 ALTER TABLE @extschema@.steadytext_cache SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.02);
 INSERT INTO @extschema@._steadytext_config_keys (key, kind, default_value, minimum, maximum, description)
-VALUES ('cache_hit_sampling', 'integer', '1', 1, 1000, 'Count one hit in so many, as that many; 1 counts each');
+VALUES ('cache_hit_sampling', 'integer', '1', 1, 1000, 'Count one hit in so many, as that many; 1 counts each'),
+    ('owner_code_seconds', 'integer', '30', 1, 3600, 'Seconds that code of a table''s owner may run in a worker before it is cancelled');
 INSERT INTO @extschema@.steadytext_config (key, value, description)
-SELECT key, default_value, description FROM @extschema@._steadytext_config_keys WHERE key = 'cache_hit_sampling';
+SELECT key, default_value, description FROM @extschema@._steadytext_config_keys WHERE key IN ('cache_hit_sampling', 'owner_code_seconds');
 
 DROP INDEX @extschema@.steadytext_queue_batch_idx;
 CREATE INDEX steadytext_queue_batch_idx ON @extschema@.steadytext_queue (batch_id, id) WHERE batch_id IS NOT NULL;

@@ -18,6 +18,8 @@ SQL: Mapping[str, bytes] = statements.load("pg_steadytext.store", "sql/layer_wor
 CONCURRENCY = 4
 LOCKED, LOCKED_PAUSE = "55P03", 0.5
 """A table that somebody has locked is no fault of the row."""
+TOO_SLOW, CANCELLED = "ST002", "57014"
+"""The layer's owner's code was cancelled. It would be so again."""
 
 
 class Layers:
@@ -45,6 +47,8 @@ class Layers:
             code = error.sqlstate or "XX000"
             if code == LOCKED:
                 return [Postponed(LOCKED_PAUSE)]
+            if code == TOO_SLOW:
+                return [Failure(CANCELLED, error.diag.message_primary or str(error), False)]
             return [Failure(code, error.diag.message_primary or str(error), not is_permanent(code))]
         return [Answer(text=state, took_ms=round(1000 * (time.monotonic() - began)))]
 
