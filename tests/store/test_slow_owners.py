@@ -186,7 +186,7 @@ def test_a_limit_that_comes_with_the_statements_end_cancels_no_other(store: Stor
     ended = []
     for n in range(240):
         statement = f"INSERT INTO t VALUES ({n}) RETURNING id::text AS key, body AS value, body AS note"
-        limit = f"until => clock_timestamp() + '{10.2 + n % 24 / 10} ms'"
+        limit = f"until => clock_timestamp() + '{9 + n % 30 / 10} ms'"
         try:
             store.run(f"SELECT r.*, pg_sleep(0.002) FROM _steadytext_as_owner_of('t', '{statement}', {limit}) r")
             ended.append("in time")
