@@ -12,6 +12,7 @@ GRANT SELECT ON @extschema@.steadytext_dead_letters, @extschema@.steadytext_work
 GRANT EXECUTE ON FUNCTION @extschema@._steadytext_cache_fold(), @extschema@.steadytext_cache_scheduled_eviction(),
     @extschema@.steadytext_models_sync(), @extschema@.steadytext_queue_purge(interval, integer) TO steadytext_worker;
 GRANT SELECT, INSERT, UPDATE ON @extschema@.steadytext_daemon_health TO steadytext_worker;
+GRANT SELECT ON @extschema@.steadytext_workers TO steadytext_worker;
 
 -- A request is its owner's; administrators see all. Writing is for the functions alone.
 ALTER TABLE @extschema@.steadytext_queue ENABLE ROW LEVEL SECURITY;

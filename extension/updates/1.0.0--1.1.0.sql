@@ -32,6 +32,8 @@ VALUES ('cache_hit_sampling', 'integer', '1', 1, 1000, 'Count one hit in so many
 INSERT INTO @extschema@.steadytext_config (key, value, description)
 SELECT key, default_value, description FROM @extschema@._steadytext_config_keys WHERE key IN ('cache_hit_sampling', 'owner_code_seconds');
 
+GRANT SELECT ON @extschema@.steadytext_workers TO steadytext_worker;
+
 DROP INDEX @extschema@.steadytext_queue_batch_idx;
 CREATE INDEX steadytext_queue_batch_idx ON @extschema@.steadytext_queue (batch_id, id) WHERE batch_id IS NOT NULL;
 

@@ -43,9 +43,17 @@ class Leader:
     """A process's duties on the test's database, each at every tick; `ran` are the statements that did something."""
 
     def __init__(
-        self, cluster: PrivateCluster, database: str, *pids: int | None, worker: int | None = None, **periods: float
+        self,
+        cluster: PrivateCluster,
+        database: str,
+        *pids: int | None,
+        worker: int | None = None,
+        user: str = "postgres",
+        password: str | None = None,
+        **periods: float,
     ) -> None:
-        self._place = {"host": str(cluster.home.run), "port": cluster.port, "dbname": database, "user": "postgres"}
+        self._place = {"host": str(cluster.home.run), "port": cluster.port, "dbname": database}
+        self._place |= {"user": user, "password": password}
         self.duties = Duties(self.connect, FakeDaemon(*pids), ENDPOINT, OFTEN, periods, lambda: worker)
 
     async def connect(self) -> Connection:
@@ -112,9 +120,15 @@ def test_one_of_two_workers_leads_and_the_other_takes_over(
 
 
 def test_a_role_that_holds_the_locks_keeps_nobody_from_the_duties(
-    cluster: PrivateCluster, database: str, connection: psycopg.Connection, make_role: Roles, connect: Sessions
+    cluster: PrivateCluster,
+    database: str,
+    connection: psycopg.Connection,
+    make_role: Roles,
+    role_passwords: dict[str, str],
+    connect: Sessions,
 ) -> None:
-    """Any role of a database may take any advisory lock of it."""
+    """Any role of a database may take any advisory lock of it; the leader's needs no more than a worker's rights."""
+    user = make_role("steadytext_worker")
     stranger = connect(user=make_role())
     for name in ("pg_steadytext worker leader", "pg_steadytext cache"):
         stranger.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (name,))
@@ -126,7 +140,11 @@ def test_a_role_that_holds_the_locks_keeps_nobody_from_the_duties(
         await leader.run(0.4)
 
     async def both() -> None:
-        oldest, younger = (Leader(cluster, database, worker=worker[0], fold=0.1) for worker in workers if worker)
+        oldest, younger = (
+            Leader(cluster, database, worker=worker[0], user=user, password=role_passwords[user], fold=0.1)
+            for worker in workers
+            if worker
+        )
         await lead(younger)
         assert connection.execute(folded.encode()).fetchone() == (0,)
         await lead(oldest)

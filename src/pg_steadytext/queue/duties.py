@@ -94,7 +94,7 @@ class Duties:
         self._ticks = ticks
         self._schedule = Schedule(periods)
         self._led_in: int | None = None
-        self._lacks_lock = False
+        self._has_lock = False
         self._seen: int | None = None
         self._carry_out = {
             "heartbeat": self._heartbeat,
@@ -123,19 +123,27 @@ class Duties:
         """Whether this process leads; the lock is the session's, so a new session asks again."""
         await self._session.connected()
         led = self._led_in == self._session.connections
-        if self._session.is_pooled:
-            won, lacks_lock = bool((await self._session.run("lead_for_now", {"worker": self._worker()}))[0][0]), True
-        elif led and not self._lacks_lock:
+        if led and self._has_lock:
             return True
+        # Through a pooler a younger one does not even try: the oldest could meet it there and wait for nothing.
+        is_oldest = self._session.is_pooled and await self._tells("is_oldest", worker=self._worker())
+        if self._session.is_pooled:
+            self._has_lock = False
+            won = is_oldest and await self._tells("lead_for_now")
         else:
-            won, lacks_lock = map(bool, (await self._session.run("lead", {"worker": self._worker()}))[0])
-            if won and lacks_lock and not led:
+            won = self._has_lock = await self._tells("lead")
+        if not won and await self._tells("is_kept_from_leading"):
+            won = is_oldest or await self._tells("is_oldest", worker=self._worker())
+            if won and not led:
                 log.warning("somebody who is no worker holds the leader's advisory lock: pg_locks tells who")
-        self._led_in, self._lacks_lock = self._session.connections if won else None, lacks_lock
+        self._led_in = self._session.connections if won else None
         if won and not led:
             self._seen = None
             log.info("this worker leads: maintenance is done here")
         return won
+
+    async def _tells(self, name: str, **params: object) -> bool:
+        return bool((await self._session.run(name, params))[0][0])
 
     async def _do(self, duties: set[str]) -> None:
         if not (await self._session.run("extension_is_there"))[0][0]:

@@ -31,34 +31,24 @@ UPDATE steadytext_daemon_health SET status = 'unhealthy', memory_usage_mb = NULL
  WHERE daemon_id = 'default' AND status = 'healthy';
 
 -- name: lead
--- A session lock: held until the leader's session ends, however it ends. Anybody may take such a lock: where no worker's
--- role has it, the oldest worker leads without it.
-WITH tried AS MATERIALIZED (
-    SELECT o.key, pg_catalog.pg_try_advisory_lock(o.key) AS has_lock
-    FROM pg_catalog.hashtextextended('pg_steadytext worker leader', 0) AS o (key)
-)
-SELECT t.has_lock OR held.by_stranger, NOT t.has_lock
-FROM tried t, LATERAL (
-    SELECT %(worker)s::bigint IS NOT NULL
-       AND NOT EXISTS (SELECT FROM steadytext_workers w
-                       WHERE w.worker_id < %(worker)s::bigint AND w.lease_expires_at > pg_catalog.clock_timestamp())
-       AND EXISTS (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-                   WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND a.datname = pg_catalog.current_database()
-                     AND (l.classid::bigint << 32) | l.objid::bigint = t.key
-                     AND NOT pg_catalog.pg_has_role(a.usesysid, 'steadytext_worker', 'MEMBER')) AS by_stranger) held;
+-- A session lock: held until the leader's session ends, however it ends.
+SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended('pg_steadytext worker leader', 0));
 
 -- name: lead_for_now
--- Where a session lasts no longer than a transaction: no worker is older, and none has the lock. A younger one does not
--- even try it, or the oldest could meet it there and wait a period for nothing.
-SELECT CASE WHEN %(worker)s::bigint IS NULL OR EXISTS (
-                SELECT FROM steadytext_workers w
-                WHERE w.worker_id < %(worker)s::bigint AND w.lease_expires_at > pg_catalog.clock_timestamp()) THEN false
-            ELSE pg_catalog.pg_try_advisory_xact_lock(o.key)
-              OR EXISTS (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-                         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND a.datname = pg_catalog.current_database()
-                           AND (l.classid::bigint << 32) | l.objid::bigint = o.key
-                           AND NOT pg_catalog.pg_has_role(a.usesysid, 'steadytext_worker', 'MEMBER')) END
-FROM pg_catalog.hashtextextended('pg_steadytext worker leader', 0) AS o (key);
+-- Where a session lasts no longer than a transaction.
+SELECT pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended('pg_steadytext worker leader', 0));
+
+-- name: is_oldest
+SELECT %(worker)s::bigint IS NOT NULL AND NOT EXISTS (
+    SELECT FROM steadytext_workers w WHERE w.worker_id < %(worker)s::bigint AND w.lease_expires_at > pg_catalog.clock_timestamp());
+
+-- name: is_kept_from_leading
+-- Anybody may take an advisory lock: whether one has the leader's whose role is no worker's.
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND a.datname = pg_catalog.current_database()
+      AND (l.classid::bigint << 32) | l.objid::bigint = pg_catalog.hashtextextended('pg_steadytext worker leader', 0)
+      AND NOT pg_catalog.pg_has_role(a.usesysid, 'steadytext_worker', 'MEMBER'));
 
 -- name: cron_is_there
 SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'pg_cron') AS there;
